@@ -1,0 +1,241 @@
+//! The audit trail, and the one statement that records a batch of deeds.
+
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+
+use crate::id::{KeyId, TokenId};
+use crate::{StoreError, TenantTx};
+
+/// One entry of a tenant's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// 1, 2, 3, … without gaps.
+    pub seq: i64,
+    /// When, in whole microseconds.
+    pub at: DateTime<Utc>,
+    /// What was done, such as `key.exchange`.
+    pub action: String,
+    /// `ok` or `refused`.
+    pub outcome: String,
+    /// Who did it, as `kind:id`.
+    pub actor: String,
+    /// In whose name, as `kind:id`; may be empty.
+    pub subject: String,
+    /// To what, as `kind:id`; may be empty.
+    pub target: String,
+    /// The request it came with; may be empty.
+    pub request_id: String,
+    /// JSON text, exactly as hashed.
+    pub detail: String,
+    /// Personal fields as JSON text; `None` once erased.
+    pub personal: Option<String>,
+    /// Salt of `personal_digest`.
+    pub personal_salt: Vec<u8>,
+    /// Digest of salt and personal fields; covered by the chain.
+    pub personal_digest: Vec<u8>,
+    /// SHA-256 over the previous hash and this entry.
+    pub hash: Vec<u8>,
+}
+
+/// The end of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Its number of entries.
+    pub seq: i64,
+    /// The last entry's hash.
+    pub hash: Vec<u8>,
+    /// HMAC over tenant, seq and hash.
+    pub mac: Vec<u8>,
+}
+
+/// The durable row of a token.
+#[derive(Debug, Clone)]
+pub struct TokenRow {
+    /// Its `jti`.
+    pub id: TokenId,
+    /// The key it was issued for.
+    pub key: KeyId,
+    /// Its `sub`.
+    pub subject: String,
+    /// Its scope, space-separated.
+    pub scope: String,
+    /// Its `iat`.
+    pub issued_at: DateTime<Utc>,
+    /// Its `exp`.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// What one tenant's part of a transaction records.
+pub struct Batch<'a> {
+    /// The number that the head must still have.
+    pub expected_seq: i64,
+    /// Where the head will be.
+    pub head: &'a Head,
+    /// The entries between the two.
+    pub entries: &'a [Entry],
+    /// Tokens issued.
+    pub tokens: &'a [TokenRow],
+    /// Keys used.
+    pub used: &'a [(KeyId, DateTime<Utc>)],
+}
+
+impl TenantTx<'_> {
+    /// Starts the tenant's chain at zero entries.
+    pub async fn start_audit_chain(&mut self, head: &Head) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO audit_heads (tenant_id, seq, hash, mac) VALUES ($1, $2, $3, $4)",
+            self.tenant.0,
+            head.seq,
+            head.hash,
+            head.mac
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// The head, without a lock.
+    pub async fn audit_head(&mut self) -> Result<Option<Head>, StoreError> {
+        Ok(sqlx::query_as!(Head, "SELECT seq, hash, mac FROM audit_heads WHERE tenant_id = $1", self.tenant.0)
+            .fetch_optional(&mut *self.connection)
+            .await?)
+    }
+
+    /// The head, locked until the transaction ends.
+    pub async fn lock_audit_head(&mut self) -> Result<Option<Head>, StoreError> {
+        Ok(sqlx::query_as!(Head, "SELECT seq, hash, mac FROM audit_heads WHERE tenant_id = $1 FOR UPDATE", self.tenant.0)
+            .fetch_optional(&mut *self.connection)
+            .await?)
+    }
+
+    /// Records a batch if the head is where it is expected, in one statement. False, with nothing written, when
+    /// somebody else moved the head.
+    pub async fn record(&mut self, batch: &Batch<'_>) -> Result<bool, StoreError> {
+        let Batch { expected_seq, head, entries, tokens, used } = batch;
+        let column = |of: fn(&Entry) -> &str| entries.iter().map(of).collect::<Vec<_>>();
+        let bytes = |of: fn(&Entry) -> &[u8]| entries.iter().map(of).collect::<Vec<_>>();
+        let moved = sqlx::query_scalar!(
+            r#"WITH head AS (
+                   UPDATE audit_heads SET seq = $3, hash = $4, mac = $5
+                    WHERE tenant_id = $1 AND seq = $2
+                RETURNING seq
+               ), entries AS (
+                   INSERT INTO audit_entries (tenant_id, seq, at, action, outcome, actor, subject, target, request_id,
+                                              detail, personal, personal_salt, personal_digest, hash)
+                   SELECT $1, e.*
+                     FROM head,
+                          unnest($6::bigint[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[],
+                                 $12::text[], $13::text[], $14::text[], $15::text[], $16::bytea[], $17::bytea[],
+                                 $18::bytea[]) AS e
+               ), tokens AS (
+                   INSERT INTO issued_tokens (tenant_id, jti, key_id, subject, scope, issued_at, expires_at)
+                   SELECT $1, t.*
+                     FROM head,
+                          unnest($19::uuid[], $20::text[], $21::text[], $22::text[], $23::timestamptz[],
+                                 $24::timestamptz[]) AS t
+               ), used AS (
+                   INSERT INTO api_key_usage (tenant_id, key_id, last_used_at)
+                   SELECT $1, u.*
+                     FROM head, unnest($25::text[], $26::timestamptz[]) AS u
+                   ON CONFLICT (tenant_id, key_id) DO UPDATE
+                      SET last_used_at = greatest(api_key_usage.last_used_at, excluded.last_used_at)
+               )
+               SELECT count(*) AS "moved!" FROM head"#,
+            self.tenant.0,
+            expected_seq,
+            head.seq,
+            head.hash,
+            head.mac,
+            &entries.iter().map(|e| e.seq).collect::<Vec<_>>(),
+            &entries.iter().map(|e| e.at).collect::<Vec<_>>(),
+            column(|e| &e.action) as _,
+            column(|e| &e.outcome) as _,
+            column(|e| &e.actor) as _,
+            column(|e| &e.subject) as _,
+            column(|e| &e.target) as _,
+            column(|e| &e.request_id) as _,
+            column(|e| &e.detail) as _,
+            entries.iter().map(|e| e.personal.as_deref()).collect::<Vec<_>>() as _,
+            bytes(|e| &e.personal_salt) as _,
+            bytes(|e| &e.personal_digest) as _,
+            bytes(|e| &e.hash) as _,
+            &tokens.iter().map(|t| t.id.0).collect::<Vec<_>>(),
+            tokens.iter().map(|t| t.key.as_str()).collect::<Vec<_>>() as _,
+            tokens.iter().map(|t| t.subject.as_str()).collect::<Vec<_>>() as _,
+            tokens.iter().map(|t| t.scope.as_str()).collect::<Vec<_>>() as _,
+            &tokens.iter().map(|t| t.issued_at).collect::<Vec<_>>(),
+            &tokens.iter().map(|t| t.expires_at).collect::<Vec<_>>(),
+            used.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>() as _,
+            &used.iter().map(|(_, at)| *at).collect::<Vec<_>>(),
+        )
+        .fetch_one(&mut *self.connection)
+        .await?;
+        Ok(moved == 1)
+    }
+
+    /// Walks the chain from the given number on, without keeping it in memory. Stops when `visit` says so.
+    pub async fn walk_audit(&mut self, from_seq: i64, mut visit: impl FnMut(Entry) -> bool) -> Result<(), StoreError> {
+        // A million entries take longer than a request may.
+        sqlx::raw_sql("SET LOCAL statement_timeout = 0").execute(&mut *self.connection).await?;
+        let mut entries = sqlx::query_as!(
+            Entry,
+            "SELECT seq, at, action, outcome, actor, subject, target, request_id, detail,
+                    personal, personal_salt, personal_digest, hash
+               FROM audit_entries
+              WHERE tenant_id = $1 AND seq >= $2
+              ORDER BY seq",
+            self.tenant.0,
+            from_seq
+        )
+        .fetch(&mut *self.connection);
+        while let Some(entry) = entries.try_next().await? {
+            if !visit(entry) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries newest first, before the given number; of one action if asked.
+    pub async fn list_audit(&mut self, action: Option<&str>, before: Option<i64>, limit: u16) -> Result<Vec<Entry>, StoreError> {
+        let before = before.unwrap_or(i64::MAX);
+        let limit = i64::from(limit);
+        Ok(match action {
+            // Worded so that the partial index serves it.
+            Some(action) if action != "key.exchange" => {
+                sqlx::query_as!(
+                    Entry,
+                    "SELECT seq, at, action, outcome, actor, subject, target, request_id, detail,
+                            personal, personal_salt, personal_digest, hash
+                       FROM audit_entries
+                      WHERE tenant_id = $1 AND action = $2 AND action <> 'key.exchange' AND seq < $3
+                      ORDER BY seq DESC
+                      LIMIT $4",
+                    self.tenant.0,
+                    action,
+                    before,
+                    limit
+                )
+                .fetch_all(&mut *self.connection)
+                .await?
+            }
+            action => {
+                sqlx::query_as!(
+                    Entry,
+                    "SELECT seq, at, action, outcome, actor, subject, target, request_id, detail,
+                            personal, personal_salt, personal_digest, hash
+                       FROM audit_entries
+                      WHERE tenant_id = $1 AND ($2::text IS NULL OR action = $2) AND seq < $3
+                      ORDER BY seq DESC
+                      LIMIT $4",
+                    self.tenant.0,
+                    action,
+                    before,
+                    limit
+                )
+                .fetch_all(&mut *self.connection)
+                .await?
+            }
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! The connection to Postgres: two logins, one pool, migrations, readiness.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+
+use crate::StoreError;
+use crate::private_postgres::PrivatePostgres;
+
+static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+
+/// The role that requests run as. It owns nothing.
+const APPLICATION_ROLE: &str = "claviger_app";
+const OWNER_ROLE: &str = "claviger_owner";
+
+/// How to reach the database, as the application and as the owner of the schema.
+#[derive(Clone)]
+pub struct DatabaseUrls {
+    application: PgConnectOptions,
+    owner: PgConnectOptions,
+    two_logins: bool,
+}
+
+impl DatabaseUrls {
+    /// `application` is `DATABASE_URL`. Without a `migration` URL the same login migrates, and the server gives up
+    /// its rights by taking the role `claviger_app` on every connection.
+    pub fn parse(application: &str, migration: Option<&str>) -> Result<Self, StoreError> {
+        let application: PgConnectOptions = application.parse()?;
+        let owner = match migration {
+            Some(url) => url.parse()?,
+            None => application.clone(),
+        };
+        Ok(Self { application, owner, two_logins: migration.is_some() })
+    }
+}
+
+/// The database.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// Brings the schema to this program's version. Safe to run from several replicas at once.
+    pub async fn migrate(urls: &DatabaseUrls) -> Result<(), StoreError> {
+        let mut owner = urls.owner.clone().log_statements(tracing::log::LevelFilter::Trace).connect().await?;
+        sqlx::raw_sql("SET lock_timeout = '5s'").execute(&mut owner).await?;
+        let outcome = MIGRATOR.run(&mut owner).await;
+        owner.close().await?;
+        Ok(outcome?)
+    }
+
+    /// Connects as the application, with at most `connections` connections, and makes sure that the login cannot
+    /// step over the tenant wall.
+    pub async fn connect(urls: &DatabaseUrls, connections: u32) -> Result<Self, StoreError> {
+        let options = urls
+            .application
+            .clone()
+            .options([("role", APPLICATION_ROLE)])
+            .application_name("claviger")
+            .log_statements(tracing::log::LevelFilter::Trace)
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .min_connections(1)
+            .acquire_timeout(Duration::from_secs(1))
+            .idle_timeout(Duration::from_secs(300))
+            .max_lifetime(Duration::from_secs(1800))
+            .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(
+                        "SET statement_timeout = '2500ms'; SET lock_timeout = '2s'; \
+                         SET idle_in_transaction_session_timeout = '10s'",
+                    )
+                    .execute(connection)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .connect_with(options)
+            .await?;
+        let store = Self { pool };
+        store.refuse_strong_role(urls.two_logins).await?;
+        Ok(store)
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The role must neither own tables nor bypass row-level security. With two logins, the one behind the role must
+    /// not either, because a connection can always return to its login.
+    async fn refuse_strong_role(&self, two_logins: bool) -> Result<(), StoreError> {
+        let found = sqlx::query!(
+            r#"SELECT bool_or(rolsuper) AS "superuser!",
+                      bool_or(rolbypassrls) AS "bypass!",
+                      EXISTS (SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
+                               WHERE c.relname = 'tenants'
+                                 AND (o.rolname = current_user OR ($1 AND o.rolname = session_user))) AS "owner!"
+                 FROM pg_roles
+                WHERE rolname = current_user OR ($1 AND rolname = session_user)"#,
+            two_logins
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        match (found.superuser, found.bypass, found.owner) {
+            (true, _, _) => Err(StoreError::RoleTooStrong { why: "it is a superuser" }),
+            (_, true, _) => Err(StoreError::RoleTooStrong { why: "it has BYPASSRLS" }),
+            (_, _, true) => Err(StoreError::RoleTooStrong { why: "it owns the tables" }),
+            (false, false, false) => Ok(()),
+        }
+    }
+
+    /// Answers when the database does, with the schema version it is at.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        // Not checked at compile time: the table is the migrator's own, and not among our migrations.
+        let found: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
+            .fetch_one(&self.pool)
+            .await?;
+        let wanted = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+        // A newer schema is fine: migrations expand before they contract.
+        if found < wanted {
+            return Err(StoreError::SchemaVersion { found, wanted });
+        }
+        Ok(())
+    }
+
+    /// The database's clock, to be compared with our own.
+    pub async fn database_time(&self) -> Result<chrono::DateTime<chrono::Utc>, StoreError> {
+        Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await?)
+    }
+}
+
+/// Makes the owner, the application's login and the database within a private cluster, unless they exist.
+pub async fn prepare_private_cluster(cluster: &PrivatePostgres) -> Result<DatabaseUrls, StoreError> {
+    let superuser = private_login(cluster.socket_dir(), cluster.port(), cluster.superuser(), "postgres");
+    let mut connection = superuser.connect().await?;
+    for role in [OWNER_ROLE, APPLICATION_ROLE] {
+        let known = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS "known!""#, role)
+            .fetch_one(&mut connection)
+            .await?;
+        if !known {
+            create(&mut connection, format!("CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS")).await?;
+        }
+    }
+    let known = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'claviger') AS "known!""#)
+        .fetch_one(&mut connection)
+        .await?;
+    if !known {
+        create(&mut connection, format!("CREATE DATABASE claviger OWNER {OWNER_ROLE}")).await?;
+    }
+    connection.close().await?;
+    if !known {
+        // Before Postgres 15 everybody may create in `public`; nobody but the owner shall.
+        let database = private_login(cluster.socket_dir(), cluster.port(), cluster.superuser(), "claviger");
+        let mut connection = database.connect().await?;
+        let statement = format!("ALTER SCHEMA public OWNER TO {OWNER_ROLE}; REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        connection.close().await?;
+    }
+    let login = |role| private_login(cluster.socket_dir(), cluster.port(), role, "claviger");
+    Ok(DatabaseUrls { application: login(APPLICATION_ROLE), owner: login(OWNER_ROLE), two_logins: true })
+}
+
+/// Runs a `CREATE` whose names are constants of this file. Two commands that start at once may both create: the
+/// second finds it done.
+async fn create(connection: &mut PgConnection, statement: String) -> Result<(), StoreError> {
+    match sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await {
+        Ok(_) => Ok(()),
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42710" | "42P04" | "23505")) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn private_login(socket_dir: &Path, port: u16, role: &str, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_dir)
+        .port(port)
+        .username(role)
+        .database(database)
+        .log_statements(tracing::log::LevelFilter::Trace)
+}

@@ -1,0 +1,25 @@
+//! What is kept: the only crate that says SQL.
+//!
+//! A request begins a transaction ([`Store::begin`]), names its tenant ([`Tx::tenant`]) and reaches the tenant's
+//! tables from there; there is no other way to a tenant's row. Underneath, row-level security holds the same wall
+//! a second time. This crate decides nothing: it keeps, finds and says what changed.
+
+pub mod api_key;
+pub mod application;
+pub mod audit;
+pub mod change;
+mod database;
+mod error;
+pub mod id;
+pub mod issued_token;
+pub mod private_postgres;
+pub mod sealed_secret;
+pub mod signing_key;
+pub mod standing;
+pub mod tenant;
+mod transaction;
+pub mod user;
+
+pub use database::{DatabaseUrls, Store, prepare_private_cluster};
+pub use error::StoreError;
+pub use transaction::{AnyTenant, TenantTx, Tx};

@@ -1,0 +1,59 @@
+//! The transaction, and the two doors out of it: one tenant's tables, or the few questions that find the tenant.
+
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+
+use crate::id::TenantId;
+use crate::{Store, StoreError};
+
+/// A database transaction. Dropped without [`Tx::commit`] it undoes everything.
+pub struct Tx {
+    inner: Transaction<'static, Postgres>,
+    tenant: Option<TenantId>,
+}
+
+/// One tenant's tables within a transaction. Row-level security is set to the same tenant.
+pub struct TenantTx<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) connection: &'a mut PgConnection,
+}
+
+/// The queries that discover a tenant, or that belong to none. Grep for `any_tenant` to list their callers.
+pub struct AnyTenant<'a> {
+    pub(crate) connection: &'a mut PgConnection,
+}
+
+impl Store {
+    /// Begins a transaction that has no tenant yet.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(Tx { inner: self.pool().begin().await?, tenant: None })
+    }
+
+    /// Begins a transaction within one tenant: one round trip instead of two.
+    pub async fn begin_in(&self, tenant: TenantId) -> Result<Tx, StoreError> {
+        // A Uuid's Display cannot carry SQL.
+        let begin = AssertSqlSafe(format!("BEGIN; SET LOCAL app.tenant = '{tenant}'"));
+        Ok(Tx { inner: self.pool().begin_with(begin).await?, tenant: Some(tenant) })
+    }
+}
+
+impl Tx {
+    /// One tenant's tables. Moves the row-level wall when the transaction was elsewhere.
+    pub async fn tenant(&mut self, tenant: TenantId) -> Result<TenantTx<'_>, StoreError> {
+        if self.tenant != Some(tenant) {
+            let scope = AssertSqlSafe(format!("SET LOCAL app.tenant = '{tenant}'"));
+            sqlx::raw_sql(scope).execute(&mut *self.inner).await?;
+            self.tenant = Some(tenant);
+        }
+        Ok(TenantTx { tenant, connection: &mut self.inner })
+    }
+
+    /// The questions that find a tenant.
+    pub fn any_tenant(&mut self) -> AnyTenant<'_> {
+        AnyTenant { connection: &mut self.inner }
+    }
+
+    /// Makes it so. An error means that the outcome is unknown.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.inner.commit().await?)
+    }
+}

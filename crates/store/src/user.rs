@@ -1,0 +1,187 @@
+//! People.
+
+use chrono::{DateTime, Utc};
+
+use crate::id::UserId;
+use crate::standing::Status;
+use crate::{StoreError, TenantTx};
+
+/// A person of one tenant.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The `sub` of this person's tokens.
+    pub id: UserId,
+    /// The login name, unique in the tenant whatever its case; never changes.
+    pub username: String,
+    /// In lower case.
+    pub email: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Whether this person may act.
+    pub status: Status,
+}
+
+/// The unique indexes that can refuse a new user.
+pub const USERNAME_TAKEN: &str = "users_username";
+/// See [`USERNAME_TAKEN`].
+pub const EMAIL_TAKEN: &str = "users_email";
+
+struct Row {
+    id: UserId,
+    username: String,
+    email: Option<String>,
+    created_at: DateTime<Utc>,
+    disabled_at: Option<DateTime<Utc>>,
+    disabled_by: Option<String>,
+    deleted_at: Option<DateTime<Utc>>,
+    deleted_by: Option<String>,
+}
+
+impl TryFrom<Row> for User {
+    type Error = StoreError;
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let Row { id, username, email, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
+        let status = Status::from_columns("users", (disabled_at, disabled_by), (deleted_at, deleted_by))?;
+        Ok(Self { id, username, email, created_at, status })
+    }
+}
+
+impl TenantTx<'_> {
+    /// Keeps a new user.
+    pub async fn create_user(
+        &mut self,
+        id: UserId,
+        username: &str,
+        email: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO users (tenant_id, id, username, email, created_at) VALUES ($1, $2, $3, $4, $5)",
+            self.tenant.0,
+            id.0,
+            username,
+            email,
+            now
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// The user of that id, deleted ones too.
+    pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT id AS "id: UserId", username, email, created_at,
+                      disabled_at, disabled_by, deleted_at, deleted_by
+                 FROM users
+                WHERE tenant_id = $1 AND id = $2"#,
+            self.tenant.0,
+            id.0
+        )
+        .fetch_optional(&mut *self.connection)
+        .await?
+        .map(User::try_from)
+        .transpose()
+    }
+
+    /// The living user of that name, whatever its case.
+    pub async fn user_by_username(&mut self, username: &str) -> Result<Option<User>, StoreError> {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT id AS "id: UserId", username, email, created_at,
+                      disabled_at, disabled_by, deleted_at, deleted_by
+                 FROM users
+                WHERE tenant_id = $1 AND lower(username) = lower($2) AND deleted_at IS NULL"#,
+            self.tenant.0,
+            username
+        )
+        .fetch_optional(&mut *self.connection)
+        .await?
+        .map(User::try_from)
+        .transpose()
+    }
+
+    /// The living user of that address (lower case).
+    pub async fn user_by_email(&mut self, email: &str) -> Result<Option<User>, StoreError> {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT id AS "id: UserId", username, email, created_at,
+                      disabled_at, disabled_by, deleted_at, deleted_by
+                 FROM users
+                WHERE tenant_id = $1 AND email = $2 AND deleted_at IS NULL"#,
+            self.tenant.0,
+            email
+        )
+        .fetch_optional(&mut *self.connection)
+        .await?
+        .map(User::try_from)
+        .transpose()
+    }
+
+    /// Users that are not deleted, oldest first, after the given one.
+    pub async fn list_users(&mut self, after: Option<UserId>, limit: u16) -> Result<Vec<User>, StoreError> {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT id AS "id: UserId", username, email, created_at,
+                      disabled_at, disabled_by, deleted_at, deleted_by
+                 FROM users
+                WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR id > $2)
+                ORDER BY id
+                LIMIT $3"#,
+            self.tenant.0,
+            after.map(|id| id.0),
+            i64::from(limit)
+        )
+        .fetch_all(&mut *self.connection)
+        .await?
+        .into_iter()
+        .map(User::try_from)
+        .collect()
+    }
+
+    /// Replaces the e-mail address.
+    pub async fn set_user_email(&mut self, id: UserId, email: Option<&str>) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE users SET email = $3 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+            self.tenant.0,
+            id.0,
+            email
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Disables (`Some`) or enables (`None`) a user. False when it was so already, or is not there.
+    pub async fn set_user_disabled(&mut self, id: UserId, disabled: Option<(DateTime<Utc>, &str)>) -> Result<bool, StoreError> {
+        let (at, by) = disabled.unzip();
+        let done = sqlx::query!(
+            "UPDATE users SET disabled_at = $3, disabled_by = $4
+              WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL
+                AND (disabled_at IS NULL) <> ($3::timestamptz IS NULL)",
+            self.tenant.0,
+            id.0,
+            at,
+            by
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends a user for good and forgets the address. False when it was ended already, or is not there.
+    pub async fn delete_user(&mut self, id: UserId, now: DateTime<Utc>, by: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE users SET deleted_at = $3, deleted_by = $4, email = NULL
+              WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+            self.tenant.0,
+            id.0,
+            now,
+            by
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
