@@ -1,0 +1,224 @@
+//! What the hot path knows without asking the database: tenants, owners and keys, as they are now.
+//!
+//! An entry is loaded when it is first needed and forgotten when its row changes (see [`crate::news`]). While news is
+//! late, nothing is served from memory: a revoked key must not live on because a cable was pulled.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use claviger_store::Store;
+use claviger_store::api_key::{ApiKey, StoredSecret};
+use claviger_store::change::Change;
+use claviger_store::id::{ApplicationId, KeyId, Owner, TenantId, UserId};
+use claviger_store::tenant::Tenant;
+use moka::sync::Cache;
+
+use crate::settings::{Settings, TenantSettings};
+use crate::signing_key::{self, Published, Signer};
+use crate::standing::OwnerNow;
+use crate::vault::Vault;
+use crate::{Failure, Fault};
+
+/// How long memory is trusted after the last good sweep.
+const TRUSTED: Duration = Duration::from_secs(5);
+/// Entries of each kind.
+const CAPACITY: u64 = 100_000;
+
+/// A tenant with what its requests need.
+pub struct TenantEntry {
+    /// Its row.
+    pub tenant: Tenant,
+    /// Its settings.
+    pub settings: TenantSettings,
+    /// Its issuer identifier.
+    pub issuer: String,
+    /// Signs its tokens.
+    pub(crate) signer: Option<Signer>,
+    /// Its public keys.
+    pub published: Published,
+}
+
+/// A key with its secrets.
+pub struct KeyEntry {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its row.
+    pub key: ApiKey,
+    pub(crate) secrets: Vec<StoredSecret>,
+}
+
+/// The memory.
+pub(crate) struct Directory {
+    store: Store,
+    vault: Vault,
+    settings: Arc<Settings>,
+    tenants: Cache<TenantId, Arc<TenantEntry>>,
+    slugs: Cache<String, TenantId>,
+    owners: Cache<(TenantId, Owner), Arc<OwnerNow>>,
+    keys: Cache<KeyId, Arc<KeyEntry>>,
+    /// Counts forgettings. A load that began before one is not kept.
+    forgettings: AtomicU64,
+    born: Instant,
+    /// Milliseconds after `born` until which memory is trusted.
+    trusted_until: AtomicU64,
+}
+
+impl Directory {
+    pub(crate) fn new(store: Store, vault: Vault, settings: Arc<Settings>) -> Self {
+        fn cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>() -> Cache<K, V> {
+            Cache::builder().max_capacity(CAPACITY).build()
+        }
+        Self {
+            store,
+            vault,
+            settings,
+            tenants: cache(),
+            slugs: cache(),
+            owners: cache(),
+            keys: cache(),
+            forgettings: AtomicU64::new(0),
+            born: Instant::now(),
+            trusted_until: AtomicU64::new(0),
+        }
+    }
+
+    /// The tenant of that id; `None` if it never was.
+    pub(crate) async fn tenant(&self, id: TenantId) -> Result<Option<Arc<TenantEntry>>, Failure> {
+        self.remembered(&self.tenants, id, self.load_tenant(id)).await
+    }
+
+    /// The tenant of that slug.
+    pub(crate) async fn tenant_by_slug(&self, slug: &str) -> Result<Option<Arc<TenantEntry>>, Failure> {
+        // A slug never changes its tenant, so it is trusted whatever the news.
+        let id = match self.slugs.get(slug) {
+            Some(id) => id,
+            None => match self.store.begin().await?.any_tenant().tenant_id_by_slug(slug).await? {
+                Some(id) => {
+                    self.slugs.insert(slug.to_owned(), id);
+                    id
+                }
+                None => return Ok(None),
+            },
+        };
+        self.tenant(id).await
+    }
+
+    /// The key of that id, in whatever tenant.
+    pub(crate) async fn key(&self, id: &KeyId) -> Result<Option<Arc<KeyEntry>>, Failure> {
+        self.remembered(&self.keys, id.clone(), self.load_key(id)).await
+    }
+
+    /// A key's owner.
+    pub(crate) async fn owner(&self, tenant: TenantId, owner: Owner) -> Result<Arc<OwnerNow>, Failure> {
+        self.remembered(&self.owners, (tenant, owner), self.load_owner(tenant, owner))
+            .await?
+            .ok_or_else(|| Fault::Internal(format!("the owner {owner} of a key is gone")).into())
+    }
+
+    /// From memory if it may be trusted, else loaded; kept unless something was forgotten meanwhile.
+    async fn remembered<K, V>(
+        &self,
+        cache: &Cache<K, Arc<V>>,
+        key: K,
+        load: impl Future<Output = Result<Option<V>, Failure>>,
+    ) -> Result<Option<Arc<V>>, Failure>
+    where
+        K: Hash + Eq + Send + Sync + Clone + 'static,
+        V: Send + Sync + 'static,
+    {
+        let trusted = self.is_trusted();
+        if trusted && let Some(value) = cache.get(&key) {
+            return Ok(Some(value));
+        }
+        let before = self.forgettings.load(Ordering::SeqCst);
+        let Some(value) = load.await?.map(Arc::new) else { return Ok(None) };
+        if trusted {
+            cache.insert(key.clone(), value.clone());
+            // Counted before it is carried out: either we see the count, or the forgetting sees our entry.
+            if self.forgettings.load(Ordering::SeqCst) != before {
+                cache.invalidate(&key);
+            }
+        }
+        Ok(Some(value))
+    }
+
+    async fn load_tenant(&self, id: TenantId) -> Result<Option<TenantEntry>, Failure> {
+        let mut tx = self.store.begin_in(id).await?;
+        let Some(tenant) = tx.any_tenant().tenant_by_id(id).await? else { return Ok(None) };
+        let kept = tx.tenant(id).await?.signing_keys().await?;
+        let (signer, published) = signing_key::open(id, &kept, &self.vault)
+            .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
+        let settings = serde_json::from_value(tenant.settings.clone())
+            .map_err(|error| Fault::Internal(format!("the settings of tenant {}: {error}", tenant.slug)))?;
+        let issuer = self.settings.issuer(&tenant.slug);
+        Ok(Some(TenantEntry { tenant, settings, issuer, signer, published }))
+    }
+
+    async fn load_key(&self, id: &KeyId) -> Result<Option<KeyEntry>, Failure> {
+        let mut tx = self.store.begin().await?;
+        let Some(tenant) = tx.any_tenant().tenant_of_key(id).await? else { return Ok(None) };
+        let mut scoped = tx.tenant(tenant).await?;
+        let Some(key) = scoped.key(id).await? else { return Ok(None) };
+        let secrets = scoped.key_secrets(id).await?;
+        Ok(Some(KeyEntry { tenant, key, secrets }))
+    }
+
+    async fn load_owner(&self, tenant: TenantId, owner: Owner) -> Result<Option<OwnerNow>, Failure> {
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        Ok(match owner {
+            Owner::Application(id) => scoped.application(id).await?.map(OwnerNow::Application),
+            Owner::User(id) => scoped.user(id).await?.map(OwnerNow::User),
+        })
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.since_birth(Instant::now()) < self.trusted_until.load(Ordering::SeqCst)
+    }
+
+    fn since_birth(&self, at: Instant) -> u64 {
+        u64::try_from(at.duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A sweep that began at `began` found all news: memory may be trusted for a while from then.
+    pub(crate) fn trust_from(&self, began: Instant) {
+        self.trusted_until.store(self.since_birth(began + TRUSTED), Ordering::SeqCst);
+    }
+
+    /// Forgets what a change made untrue.
+    pub(crate) fn forget(&self, change: &Change) {
+        self.forgettings.fetch_add(1, Ordering::SeqCst);
+        let Change { table, tenant, id } = change;
+        match table.as_str() {
+            "tenants" | "signing_keys" => self.tenants.invalidate(tenant),
+            "api_keys" | "api_key_secrets" => match KeyId::parse(id) {
+                Some(key) => self.keys.invalidate(&key),
+                None => self.keys.invalidate_all(),
+            },
+            "users" => match id.parse() {
+                Ok(id) => self.owners.invalidate(&(*tenant, Owner::User(UserId(id)))),
+                Err(_) => self.owners.invalidate_all(),
+            },
+            "applications" => match id.parse() {
+                Ok(id) => self.owners.invalidate(&(*tenant, Owner::Application(ApplicationId(id)))),
+                Err(_) => self.owners.invalidate_all(),
+            },
+            // A newer server's table: we cannot know what it means to us.
+            _ => self.forget_everything(),
+        }
+    }
+
+    /// News may have been missed.
+    pub(crate) fn forget_everything(&self) {
+        self.forgettings.fetch_add(1, Ordering::SeqCst);
+        self.tenants.invalidate_all();
+        self.owners.invalidate_all();
+        self.keys.invalidate_all();
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+}

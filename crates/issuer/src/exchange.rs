@@ -1,0 +1,294 @@
+//! A key and its secret become a token: `POST /v1/authentications`.
+//!
+//! Whatever is wrong with a pair, the caller hears one and the same "no", after one and the same time. The audit
+//! trail hears why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use claviger_store::audit::TokenRow;
+use claviger_store::id::Owner;
+use secrecy::SecretString;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::audit::{Draft, Outcome};
+use crate::directory::{KeyEntry, TenantEntry};
+use crate::mint::{Grant, mint};
+use crate::record::Deed;
+use crate::scope::ScopeSet;
+use crate::secret::AppKeyCredential;
+use crate::settings::{RequestInfo, Throttle};
+use crate::standing::{OwnerNow, standing};
+use crate::throttle::Attempt;
+use crate::{Failure, Fault, Issuer, Refusal};
+
+/// No refusal of a pair is heard sooner after its request: unknown keys, which cost a look into the database, and
+/// known ones, which do not, take the same time.
+const REFUSED_AFTER: Duration = Duration::from_millis(20);
+
+/// What is exchanged.
+pub struct Exchange<'a> {
+    /// The tenant that the path names, if it names one.
+    pub tenant: Option<&'a TenantEntry>,
+    /// The pair; `None` when none could be read.
+    pub credential: Option<AppKeyCredential>,
+    /// The scope asked for, space-separated; `None` for all that the key holds.
+    pub scope: Option<&'a str>,
+    /// The request.
+    pub request: RequestInfo,
+}
+
+/// A token, recorded.
+pub struct Granted {
+    /// The compact serialisation.
+    pub jwt: String,
+    /// Seconds that it lives.
+    pub expires_in: i64,
+}
+
+/// A key that proved itself, and what stands behind it.
+#[derive(Clone)]
+pub struct VerifiedKey {
+    /// Its tenant.
+    pub tenant: Arc<TenantEntry>,
+    /// The key.
+    pub entry: Arc<KeyEntry>,
+    /// Its owner.
+    pub owner: Arc<OwnerNow>,
+}
+
+impl VerifiedKey {
+    /// `sub`: the person, or the application where no person stands behind the key.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        match self.entry.key.owner {
+            Owner::User(id) => id.to_string(),
+            Owner::Application(id) => id.to_string(),
+        }
+    }
+
+    /// `client_id`: the application, or the key itself where it belongs to a person.
+    #[must_use]
+    pub fn client_id(&self) -> String {
+        match self.entry.key.owner {
+            Owner::User(_) => self.entry.key.id.to_string(),
+            Owner::Application(id) => id.to_string(),
+        }
+    }
+
+    /// The login name, where a person stands behind it.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        match &*self.owner {
+            OwnerNow::User(user) => Some(&user.username),
+            OwnerNow::Application(_) => None,
+        }
+    }
+
+    /// What the key holds now.
+    #[must_use]
+    pub fn scopes(&self) -> ScopeSet {
+        ScopeSet::kept(&self.entry.key.scopes)
+    }
+
+    /// Seconds that its tokens live: the key's setting, else its application's, else the tenant's, else the default.
+    fn lifetime(&self, default: i32) -> i32 {
+        let application = match &*self.owner {
+            OwnerNow::Application(application) => application.token_lifetime,
+            OwnerNow::User(_) => None,
+        };
+        self.entry.key.token_lifetime.or(application).or(self.tenant.settings.token_lifetime).unwrap_or(default)
+    }
+}
+
+/// Why a pair was refused.
+struct NotThisPair {
+    reason: &'static str,
+    /// The key and tenant whose trail hears of it, if there are any.
+    of: Option<Arc<KeyEntry>>,
+}
+
+impl Issuer {
+    /// Exchanges a pair for a token. The token is in the database before it is returned.
+    pub async fn exchange(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
+        let now = self.clock.now();
+        let Exchange { tenant, credential, scope, request } = exchange;
+        let verified = self.verify_pair(tenant, credential, &request, now).await?;
+        let scope = match verified.scopes().narrow(scope) {
+            Ok(scope) => scope,
+            Err(refusal) => {
+                let draft =
+                    self.exchange_draft(&verified.entry, Outcome::Refused, &request, json!({ "reason": "invalid_scope" }), now);
+                self.recorder.record(Deed { tenant: verified.entry.tenant, draft, token: None, used: None }).await?;
+                return Err(refusal.into());
+            }
+        };
+        self.issue(&verified, &scope, &request, now).await
+    }
+
+    async fn issue(
+        &self,
+        verified: &VerifiedKey,
+        scope: &ScopeSet,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<Granted, Failure> {
+        let VerifiedKey { tenant, entry, .. } = verified;
+        let signer = tenant
+            .signer
+            .as_ref()
+            .ok_or_else(|| Fault::Internal(format!("the tenant {} has no active signing key", tenant.tenant.slug)))?;
+        let subject = verified.subject();
+        let grant = Grant {
+            issuer: &tenant.issuer,
+            tenant: entry.tenant,
+            subject: &subject,
+            client_id: &verified.client_id(),
+            key: &entry.key.id,
+            username: verified.username(),
+            scope,
+            lifetime: verified.lifetime(self.settings.token_lifetime),
+            not_after: entry.key.expires_at,
+        };
+        let minted = mint(signer, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let scope = scope.to_string();
+        let mut draft = self.exchange_draft(entry, Outcome::Ok, request, json!({ "scope": scope }), now);
+        draft.target = format!("token:{}", minted.id);
+        let token = TokenRow {
+            id: minted.id,
+            key: entry.key.id.clone(),
+            subject,
+            scope,
+            issued_at: minted.issued_at,
+            expires_at: minted.expires_at,
+        };
+        let used = Some((entry.key.id.clone(), now));
+        self.recorder.record(Deed { tenant: entry.tenant, draft, token: Some(token), used }).await?;
+        Ok(Granted { jwt: minted.jwt, expires_in: (minted.expires_at - minted.issued_at).num_seconds() })
+    }
+
+    /// Checks a pair, its key's standing, and how often it was tried from here.
+    pub async fn verify_pair(
+        &self,
+        tenant: Option<&TenantEntry>,
+        credential: Option<AppKeyCredential>,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<VerifiedKey, Failure> {
+        let heard = Instant::now() + REFUSED_AFTER;
+        let outcome = self.verify_pair_at_once(tenant, credential, request, now).await;
+        if matches!(outcome, Err(Failure::Refusal(_))) {
+            tokio::time::sleep_until(heard).await;
+        }
+        outcome
+    }
+
+    async fn verify_pair_at_once(
+        &self,
+        tenant: Option<&TenantEntry>,
+        credential: Option<AppKeyCredential>,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<VerifiedKey, Failure> {
+        let Some(credential) = credential else { return Err(Refusal::InvalidPair.into()) };
+        let attempt = Attempt::new(credential.key.as_str(), request.address);
+        // The path's tenant, else the installation: the key's own tenant is not known yet, and whether it exists
+        // must not be told by when attempts are refused.
+        let rule = tenant.and_then(|entry| entry.settings.throttle).unwrap_or(self.settings.throttle);
+        if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
+            return Err(Refusal::Throttled { retry_after }.into());
+        }
+        match self.judge_pair(tenant, &credential, now).await? {
+            // Asked again, because others may have failed while we looked: then even the right secret is not told.
+            Ok(verified) => match self.failures.blocked(&attempt, rule, now) {
+                Some(retry_after) => Err(Refusal::Throttled { retry_after }.into()),
+                None => Ok(verified),
+            },
+            Err(refused) => Err(self.refuse_pair(refused, &credential, &attempt, rule, request, now).await?.into()),
+        }
+    }
+
+    /// Counts a failure and writes it down.
+    async fn refuse_pair(
+        &self,
+        refused: NotThisPair,
+        credential: &AppKeyCredential,
+        attempt: &Attempt,
+        rule: Throttle,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<Refusal, Failure> {
+        let NotThisPair { reason, of } = refused;
+        tracing::info!(key.id = %credential.key, request.id = %request.id, reason, "a key and secret were refused");
+        if let Some(retry_after) = self.failures.fail(attempt, rule, now) {
+            return Ok(Refusal::Throttled { retry_after });
+        }
+        if let Some(entry) = of {
+            let draft = self.exchange_draft(&entry, Outcome::Refused, request, json!({ "reason": reason }), now);
+            self.recorder.record(Deed { tenant: entry.tenant, draft, token: None, used: None }).await?;
+        }
+        Ok(Refusal::InvalidPair)
+    }
+
+    /// The outer result is "could we find out", the inner one "is it a valid pair".
+    async fn judge_pair(
+        &self,
+        tenant: Option<&TenantEntry>,
+        credential: &AppKeyCredential,
+        now: DateTime<Utc>,
+    ) -> Result<Result<VerifiedKey, NotThisPair>, Failure> {
+        let AppKeyCredential { key, secret, plausible } = credential;
+        let not = |reason, of| Ok(Err(NotThisPair { reason, of }));
+        if !plausible {
+            return not("mistyped", None);
+        }
+        let entry = self.directory.key(key).await?;
+        // A key of another tenant does not exist here.
+        let Some(entry) = entry.filter(|entry| tenant.is_none_or(|tenant| tenant.tenant.id == entry.tenant)) else {
+            self.peppers.decoy(key, secret);
+            return not("unknown_key", None);
+        };
+        if !self.secret_fits(&entry, secret, now) {
+            return not("wrong_secret", Some(entry));
+        }
+        let tenant =
+            self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;
+        let owner = self.directory.owner(entry.tenant, entry.key.owner).await?;
+        match standing(&tenant, &owner, &entry.key, now) {
+            Ok(()) => Ok(Ok(VerifiedKey { tenant, entry, owner })),
+            Err(fallen) => not(fallen.reason(), Some(entry)),
+        }
+    }
+
+    /// Compares with every secret that has not ended.
+    fn secret_fits(&self, entry: &KeyEntry, secret: &SecretString, now: DateTime<Utc>) -> bool {
+        entry
+            .secrets
+            .iter()
+            .filter(|kept| kept.expires_at.is_none_or(|end| now < end))
+            .fold(false, |fits, kept| fits | self.peppers.verify(kept.pepper_version, &entry.key.id, secret, &kept.mac))
+    }
+
+    fn exchange_draft(
+        &self,
+        entry: &KeyEntry,
+        outcome: Outcome,
+        request: &RequestInfo,
+        detail: serde_json::Value,
+        now: DateTime<Utc>,
+    ) -> Draft {
+        Draft {
+            at: now,
+            action: "key.exchange",
+            outcome,
+            actor: format!("key:{}", entry.key.id),
+            subject: entry.key.owner.to_string(),
+            target: String::new(),
+            request_id: request.id.clone(),
+            address: request.address,
+            detail,
+        }
+    }
+}

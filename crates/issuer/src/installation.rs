@@ -1,0 +1,164 @@
+//! The issuer: everything that decisions need, put together once.
+
+use std::sync::Arc;
+
+use claviger_store::{Store, StoreError};
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use crate::Failure;
+use crate::audit::ChainKey;
+use crate::clock::Clock;
+use crate::directory::{Directory, TenantEntry};
+use crate::news;
+use crate::random::Random;
+use crate::record::Recorder;
+use crate::secret::Peppers;
+use crate::settings::Settings;
+use crate::throttle::Counter;
+use crate::vault::{MasterKey, Vault};
+
+/// What an issuer is made of.
+pub struct Open {
+    /// The database.
+    pub store: Store,
+    /// Opens what is sealed there.
+    pub master_key: MasterKey,
+    /// Settings of the installation.
+    pub settings: Settings,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// Where randomness comes from.
+    pub random: Random,
+}
+
+/// Why an issuer cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The master key is not the one that this database was sealed under.
+    #[error(
+        "the master key does not open this installation's secrets: it is not the key that this database was set up \
+         with. Give back the old key (CLAVIGER_MASTER_KEY or CLAVIGER_MASTER_KEY_FILE; in a trial run the file \
+         master.key in the data directory)"
+    )]
+    WrongMasterKey,
+}
+
+/// Decides. One for each process; cheap to share.
+pub struct Issuer {
+    pub(crate) store: Store,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    pub(crate) signing_vault: Vault,
+    pub(crate) peppers: Peppers,
+    pub(crate) chain_key: Arc<ChainKey>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) recorder: Recorder,
+    pub(crate) failures: Counter,
+}
+
+impl Issuer {
+    /// Opens the installation's secrets, making them if this is the first start, and starts the recorder on the
+    /// current runtime.
+    pub async fn open(open: Open) -> Result<Self, OpenError> {
+        let Open { store, master_key, settings, clock, random } = open;
+        let settings = Arc::new(settings);
+        let vault = |purpose| Vault::new(&master_key, purpose).map_err(|_| OpenError::WrongMasterKey);
+        let secrets = vault("sealed_secrets")?;
+        let peppers = Peppers::new(&installation_secret(&store, &secrets, "pepper", &clock, &random).await?);
+        let chain_keys = installation_secret(&store, &secrets, "audit", &clock, &random).await?;
+        let chain_key = chain_keys.last().map(|(_, key)| Arc::new(ChainKey::new(key))).ok_or(OpenError::WrongMasterKey)?;
+        let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone()));
+        let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
+        Ok(Self {
+            signing_vault: vault("signing_keys")?,
+            store,
+            settings,
+            clock,
+            random,
+            peppers,
+            chain_key,
+            directory,
+            recorder,
+            failures: Counter::new(),
+        })
+    }
+
+    /// Serves tenants, owners and keys from memory from now on, until the returned task is aborted. `notifications`
+    /// is off only to show what a sweep alone does.
+    pub fn follow_changes(&self, notifications: bool) -> JoinHandle<()> {
+        tokio::spawn(news::follow(self.directory.clone(), notifications))
+    }
+
+    /// Settings of the installation.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The source of randomness.
+    #[must_use]
+    pub fn random(&self) -> &Random {
+        &self.random
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A tenant that is not deleted.
+    pub async fn tenant(&self, slug: &str) -> Result<Option<Arc<TenantEntry>>, Failure> {
+        let tenant = self.directory.tenant_by_slug(slug).await?;
+        Ok(tenant.filter(|entry| entry.tenant.status.word() != "deleted"))
+    }
+
+    /// The tenant that the root paths serve.
+    pub async fn default_tenant(&self) -> Result<Option<Arc<TenantEntry>>, Failure> {
+        self.tenant(&self.settings.default_tenant).await
+    }
+
+    /// True for the tenant whose admins manage tenants.
+    #[must_use]
+    pub fn is_platform(&self, tenant: &TenantEntry) -> bool {
+        tenant.tenant.slug == self.settings.default_tenant
+    }
+}
+
+/// All versions of a secret of the installation, opened. The first is made when there is none.
+async fn installation_secret(
+    store: &Store,
+    vault: &Vault,
+    purpose: &str,
+    clock: &Clock,
+    random: &Random,
+) -> Result<Vec<(i16, Zeroizing<Vec<u8>>)>, OpenError> {
+    let place = |version: i16| format!("sealed_secrets:sealed:{purpose}:{version}");
+    let mut tx = store.begin().await?;
+    let mut kept = tx.any_tenant().sealed_secrets(purpose).await?;
+    if kept.is_empty() {
+        let secret = Zeroizing::new(random.bytes::<32>());
+        let sealed = vault.seal(&place(1), secret.as_slice(), random).map_err(|_| OpenError::WrongMasterKey)?;
+        tx.any_tenant().add_sealed_secret(purpose, 1, &sealed, clock.now()).await?;
+        // Another replica may have been first: what is kept counts, not what we made.
+        kept = tx.any_tenant().sealed_secrets(purpose).await?;
+        tx.commit().await?;
+    }
+    kept.iter()
+        .map(|secret| {
+            let opened = vault.open(&place(secret.version), &secret.sealed).map_err(|_| OpenError::WrongMasterKey)?;
+            Ok((secret.version, opened))
+        })
+        .collect()
+}

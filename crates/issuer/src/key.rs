@@ -1,0 +1,283 @@
+//! API keys: made, rotated with overlap, imported, disabled, revoked.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use claviger_store::TenantTx;
+use claviger_store::api_key::{ApiKey, KEY_ID_TAKEN, KeyStatus, NewKey, SecretMac, StoredSecret};
+use claviger_store::id::{KeyId, Owner, TenantId};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::audit::{Actor, Authority, append};
+use crate::scope::{MANAGEMENT, ScopeSet};
+use crate::secret::{AppKeyCredential, SHORTEST_IMPORTED_SECRET, new_key_id, new_secret};
+use crate::settings::check_lifetime;
+use crate::tenant::check_name;
+use crate::{Failure, Fault, Issuer, Refusal};
+
+/// Longest overlap of two secrets, in seconds: 30 days.
+const LONGEST_OVERLAP: u32 = 2_592_000;
+
+/// A key to be made.
+pub struct KeyOrder {
+    /// Whom it acts for.
+    pub owner: Owner,
+    /// Its name for people.
+    pub name: String,
+    /// What it may do; empty is nothing.
+    pub scopes: Vec<String>,
+    /// Seconds that its tokens live; `None` takes the application's, then the tenant's.
+    pub token_lifetime: Option<i32>,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// A pair made elsewhere, as `key:secret`; `None` makes a new one.
+    pub import: Option<SecretString>,
+}
+
+/// What to change of a key; `None` leaves as it is.
+#[derive(Default)]
+pub struct KeyChange {
+    /// Its name.
+    pub name: Option<String>,
+    /// What it may do.
+    pub scopes: Option<Vec<String>>,
+    /// Seconds; `Some(None)` takes the application's, then the tenant's.
+    pub token_lifetime: Option<Option<i32>>,
+    /// When it ends; `Some(None)` is never.
+    pub expires_at: Option<Option<DateTime<Utc>>>,
+    /// Whether it may be exchanged.
+    pub disabled: Option<bool>,
+}
+
+/// A key with the secret that is shown this once.
+pub struct MadeKey {
+    /// The key.
+    pub key: ApiKey,
+    /// The secret.
+    pub secret: SecretString,
+}
+
+/// Whoever hands out a management scope must hold it.
+fn check_grantable(actor: &Actor, scopes: &ScopeSet) -> Result<(), Refusal> {
+    let Authority::Scopes(held) = &actor.authority else { return Ok(()) };
+    match scopes.iter().find(|scope| MANAGEMENT.contains(scope) && !held.contains(scope)) {
+        Some(missing) => Err(Refusal::InsufficientScope(missing.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// A key that can do what an actor cannot must not be handed to that actor by a new secret.
+fn check_not_above(actor: &Actor, key: &ApiKey) -> Result<(), Refusal> {
+    check_grantable(actor, &ScopeSet::kept(&key.scopes))
+}
+
+fn check_end(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), Refusal> {
+    match expires_at {
+        Some(end) if end <= now => Err(Refusal::invalid("expires_at", "is in the past")),
+        _ => Ok(()),
+    }
+}
+
+/// The slot for the next secret: a free one, else one that has ended, else the older one.
+fn next_slot(secrets: &[StoredSecret], now: DateTime<Utc>) -> i16 {
+    [0, 1]
+        .into_iter()
+        .find(|slot| !secrets.iter().any(|secret| secret.slot == *slot && secret.expires_at.is_none_or(|end| now < end)))
+        .or_else(|| secrets.iter().min_by_key(|secret| secret.created_at).map(|secret| secret.slot))
+        .unwrap_or(0)
+}
+
+impl Issuer {
+    /// Makes a key. Its secret is returned this once and kept nowhere.
+    pub async fn create_key(&self, tenant: TenantId, actor: &Actor, order: KeyOrder) -> Result<MadeKey, Failure> {
+        let now = self.clock.now();
+        let KeyOrder { owner, name, scopes, token_lifetime, expires_at, import } = order;
+        check_name("name", &name)?;
+        check_lifetime(token_lifetime)?;
+        check_end(expires_at, now)?;
+        let scopes = ScopeSet::granted(&scopes)?;
+        check_grantable(actor, &scopes)?;
+        let imported = import.is_some();
+        let (id, secret) = self.pair(import)?;
+        let (version, mac) = self.hash(&id, &secret)?;
+        let scopes = scopes.to_vec();
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        check_owner(&mut scoped, owner).await?;
+        let new = NewKey { id: &id, name: &name, owner, scopes: &scopes, token_lifetime, expires_at, created_by: &actor.name };
+        if let Err(error) = scoped.create_key(&new, mac, version, now).await {
+            return Err(match error.unique_violation() {
+                Some(KEY_ID_TAKEN | "api_keys_pkey") => {
+                    Refusal::Conflict("the key id is taken; key ids are unique over all tenants".into()).into()
+                }
+                _ => error.into(),
+            });
+        }
+        let detail = json!({ "owner": owner.to_string(), "scopes": scopes, "imported": imported });
+        let deed = actor.did("key.create", format!("key:{id}"), detail, now);
+        append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
+        let key = scoped.key(&id).await?;
+        tx.commit().await?;
+        let key = key.ok_or_else(|| Fault::Internal("a new key is not there".into()))?;
+        Ok(MadeKey { key, secret })
+    }
+
+    fn pair(&self, import: Option<SecretString>) -> Result<(KeyId, SecretString), Failure> {
+        let brand = &self.settings.brand;
+        let Some(pair) = import else {
+            let id = new_key_id(brand, &self.random).ok_or_else(|| Fault::Internal("the brand makes no key id".into()))?;
+            return Ok((id, new_secret(brand, &self.random)));
+        };
+        let Some(pair) = AppKeyCredential::parse(pair.expose_secret(), brand).filter(|pair| pair.plausible) else {
+            let problem = "is `key:secret`: a key of 1 to 128 letters, digits, `.`, `_`, `~` and `-`, a secret of visible \
+                           ASCII; what begins as our own pairs do must have their checksum";
+            return Err(Refusal::invalid("import", problem).into());
+        };
+        if pair.secret.expose_secret().len() < SHORTEST_IMPORTED_SECRET {
+            let problem = format!("the secret is shorter than {SHORTEST_IMPORTED_SECRET} characters and could be guessed");
+            return Err(Refusal::invalid("import", problem).into());
+        }
+        Ok((pair.key, pair.secret))
+    }
+
+    fn hash(&self, id: &KeyId, secret: &SecretString) -> Result<(i16, SecretMac), Fault> {
+        self.peppers.hash(id, secret).ok_or_else(|| Fault::Internal("there is no pepper".into()))
+    }
+
+    /// A key, revoked ones too.
+    pub async fn find_key(&self, tenant: TenantId, id: &KeyId) -> Result<ApiKey, Failure> {
+        let mut tx = self.store.begin_in(tenant).await?;
+        Ok(tx.tenant(tenant).await?.key(id).await?.ok_or(Refusal::NotFound)?)
+    }
+
+    /// Keys that are not revoked, in order of id, after the given one; all owners', or one's.
+    pub async fn list_keys(
+        &self,
+        tenant: TenantId,
+        owner: Option<Owner>,
+        after: Option<&KeyId>,
+        limit: u16,
+    ) -> Result<Vec<ApiKey>, Failure> {
+        let mut tx = self.store.begin_in(tenant).await?;
+        Ok(tx.tenant(tenant).await?.list_keys(owner, after, limit).await?)
+    }
+
+    /// Changes a key.
+    pub async fn change_key(&self, tenant: TenantId, actor: &Actor, id: &KeyId, change: KeyChange) -> Result<ApiKey, Failure> {
+        let now = self.clock.now();
+        let KeyChange { name, scopes, token_lifetime, expires_at, disabled } = change;
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let before = living_key(&mut scoped, id).await?;
+        let mut deeds = Vec::new();
+        let target = format!("key:{id}");
+        if name.is_some() || scopes.is_some() || token_lifetime.is_some() || expires_at.is_some() {
+            let name = name.unwrap_or(before.name);
+            let scopes = match scopes {
+                Some(scopes) => {
+                    let scopes = ScopeSet::granted(&scopes)?;
+                    check_grantable(actor, &scopes)?;
+                    scopes.to_vec()
+                }
+                None => before.scopes,
+            };
+            let token_lifetime = token_lifetime.unwrap_or(before.token_lifetime);
+            if let Some(end) = expires_at {
+                check_end(end, now)?;
+            }
+            let expires_at = expires_at.unwrap_or(before.expires_at);
+            check_name("name", &name)?;
+            check_lifetime(token_lifetime)?;
+            scoped.update_key(id, &name, &scopes, token_lifetime, expires_at).await?;
+            let detail = json!({ "scopes": scopes, "token_lifetime": token_lifetime, "expires_at": expires_at });
+            deeds.push(actor.did("key.update", &target, detail, now));
+        }
+        if let Some(disabled) = disabled
+            && scoped.set_key_disabled(id, disabled.then_some((now, actor.name.as_str()))).await?
+        {
+            deeds.push(actor.did(if disabled { "key.disable" } else { "key.enable" }, &target, json!({}), now));
+        }
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
+        let key = scoped.key(id).await?;
+        tx.commit().await?;
+        Ok(key.ok_or(Refusal::NotFound)?)
+    }
+
+    /// Gives a key a new secret. The one before it works for `grace` seconds more; an older one ends at once.
+    pub async fn rotate_key(&self, tenant: TenantId, actor: &Actor, id: &KeyId, grace: u32) -> Result<MadeKey, Failure> {
+        let now = self.clock.now();
+        if grace > LONGEST_OVERLAP {
+            return Err(Refusal::invalid("grace_seconds", format!("is 0 to {LONGEST_OVERLAP}")).into());
+        }
+        let secret = new_secret(&self.settings.brand, &self.random);
+        let (version, mac) = self.hash(id, &secret)?;
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let key = living_key(&mut scoped, id).await?;
+        check_not_above(actor, &key)?;
+        let secrets = scoped.key_secrets(id).await?;
+        let slot = next_slot(&secrets, now);
+        for other in secrets.iter().filter(|secret| secret.slot != slot) {
+            scoped.end_secret(id, other.slot, now + TimeDelta::seconds(i64::from(grace))).await?;
+        }
+        scoped.put_secret(id, slot, mac, version, now).await?;
+        let deed = actor.did("key.rotate", format!("key:{id}"), json!({ "grace_seconds": grace }), now);
+        append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
+        tx.commit().await?;
+        Ok(MadeKey { key, secret })
+    }
+
+    /// Revokes a key for good. Its tokens count no more at our own endpoints.
+    pub async fn revoke_key(&self, tenant: TenantId, actor: &Actor, id: &KeyId) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        if !scoped.revoke_key(id, now, &actor.name).await? {
+            return Err(Refusal::NotFound.into());
+        }
+        let deed = actor.did("key.revoke", format!("key:{id}"), json!({}), now);
+        append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// A key that is not revoked, locked.
+async fn living_key(tx: &mut TenantTx<'_>, id: &KeyId) -> Result<ApiKey, Failure> {
+    if !tx.lock_key(id).await? {
+        return Err(Refusal::NotFound.into());
+    }
+    match tx.key(id).await? {
+        Some(key) if !matches!(key.status, KeyStatus::Revoked(_)) => Ok(key),
+        _ => Err(Refusal::NotFound.into()),
+    }
+}
+
+/// The owner of a new key is of this tenant, and not deleted.
+async fn check_owner(tx: &mut TenantTx<'_>, owner: Owner) -> Result<(), Failure> {
+    let (field, status) = match owner {
+        Owner::Application(id) => ("application", tx.application(id).await?.map(|application| application.status)),
+        Owner::User(id) => ("user", tx.user(id).await?.map(|user| user.status)),
+    };
+    match status {
+        Some(status) if status.word() != "deleted" => Ok(()),
+        _ => Err(Refusal::invalid(field, "there is none of that id in this tenant").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(slot: i16, created: i64, ends: Option<i64>) -> StoredSecret {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        StoredSecret { slot, mac: SecretMac([0; 32]), pepper_version: 1, created_at: at(created), expires_at: ends.map(at) }
+    }
+
+    #[test]
+    fn a_rotation_takes_a_free_slot_then_an_ended_one_then_the_oldest() {
+        let now = DateTime::from_timestamp(100, 0).unwrap();
+        assert_eq!(next_slot(&[secret(0, 1, None)], now), 1);
+        assert_eq!(next_slot(&[secret(0, 1, Some(99)), secret(1, 2, None)], now), 0);
+        assert_eq!(next_slot(&[secret(0, 5, None), secret(1, 2, Some(200))], now), 1);
+        assert_eq!(next_slot(&[secret(0, 1, Some(200)), secret(1, 2, None)], now), 0);
+    }
+}

@@ -1,0 +1,181 @@
+//! Every token of every kind is minted here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use claviger_store::id::{KeyId, TenantId, TokenId};
+use serde::Serialize;
+
+use crate::random::Random;
+use crate::scope::ScopeSet;
+use crate::signing_key::Signer;
+
+/// What was granted to whom.
+pub struct Grant<'a> {
+    /// The tenant's issuer identifier; the audience too, unless the token is for somebody else.
+    pub issuer: &'a str,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// `sub`.
+    pub subject: &'a str,
+    /// `client_id` (RFC 9068 §2.2).
+    pub client_id: &'a str,
+    /// The key that it was issued for.
+    pub key: &'a KeyId,
+    /// The login name, where a person stands behind it.
+    pub username: Option<&'a str>,
+    /// What it allows.
+    pub scope: &'a ScopeSet,
+    /// Seconds.
+    pub lifetime: i32,
+    /// When what it stands on ends: it ends no later.
+    pub not_after: Option<DateTime<Utc>>,
+}
+
+/// A token.
+pub struct Minted {
+    /// The compact serialisation.
+    pub jwt: String,
+    /// `jti`.
+    pub id: TokenId,
+    /// `iat`, in whole seconds.
+    pub issued_at: DateTime<Utc>,
+    /// `exp`, in whole seconds.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// The claims of an access token (RFC 9068 §2.2), and ours: `tid` the tenant, `key_id` the API key.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    exp: i64,
+    iat: i64,
+    jti: TokenId,
+    tid: TenantId,
+    client_id: &'a str,
+    key_id: &'a KeyId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+}
+
+/// Signs what was granted. Ed25519 needs no randomness of its own: the same claims give the same token.
+pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Random) -> Result<Minted, serde_json::Error> {
+    let id = TokenId(random.uuid_at(now));
+    let iat = now.timestamp();
+    let mut exp = iat + i64::from(grant.lifetime);
+    if let Some(end) = grant.not_after {
+        exp = exp.min(end.timestamp()).max(iat + 1);
+    }
+    let claims = Claims {
+        iss: grant.issuer,
+        sub: grant.subject,
+        aud: grant.issuer,
+        exp,
+        iat,
+        jti: id,
+        tid: grant.tenant,
+        client_id: grant.client_id,
+        key_id: grant.key,
+        username: grant.username,
+        scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
+    };
+    let claims = serde_json::to_vec(&claims)?;
+    let mut jwt = String::with_capacity(signer.header.len() + claims.len() * 4 / 3 + 96);
+    jwt.push_str(&signer.header);
+    URL_SAFE_NO_PAD.encode_string(&claims, &mut jwt);
+    let signature = signer.pair.sign(jwt.as_bytes());
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut jwt);
+    let seconds = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+    Ok(Minted { jwt, id, issued_at: seconds(iat), expires_at: seconds(exp) })
+}
+
+#[cfg(test)]
+mod tests {
+    use claviger_verifier::{Expected, KeySet, verify};
+    use jsonwebtoken::{Algorithm, EncodingKey, Header};
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_an_independent_encoder() {
+        use ed25519_dalek::pkcs8::{EncodePrivateKey as _, KeypairBytes};
+        let random = Random::from_system();
+        let seed = random.bytes::<32>();
+        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+        let kid = crate::signing_key::thumbprint(&public);
+        let signer = Signer::new(&kid, &seed, &public).unwrap();
+        let now = DateTime::from_timestamp(1_800_000_000, 999_999_000).unwrap();
+        let scope = ScopeSet::granted(&["events:write", "events:read"]).unwrap();
+        let key = KeyId::parse("ck_1").unwrap();
+        let tenant = TenantId(random.uuid());
+        let grant = Grant {
+            issuer: "https://id.example/t/acme",
+            tenant,
+            subject: "s",
+            client_id: "c",
+            key: &key,
+            username: None,
+            scope: &scope,
+            lifetime: 60,
+            not_after: None,
+        };
+        let minted = mint(&signer, &grant, now, &random).unwrap();
+        let claims = Claims {
+            iss: grant.issuer,
+            sub: "s",
+            aud: grant.issuer,
+            exp: 1_800_000_060,
+            iat: 1_800_000_000,
+            jti: minted.id,
+            tid: tenant,
+            client_id: "c",
+            key_id: &key,
+            username: None,
+            scope: Some("events:read events:write".into()),
+        };
+        let der = KeypairBytes { secret_key: seed, public_key: None }.to_pkcs8_der().unwrap();
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some("at+jwt".into());
+        header.kid = Some(kid.clone());
+        let expected = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(der.as_bytes())).unwrap();
+        assert_eq!(minted.jwt, expected);
+
+        let mut keys = KeySet::new();
+        keys.insert_ed25519(&kid, &public).unwrap();
+        let wanted = Expected { issuer: grant.issuer, audience: Some(grant.issuer), leeway_seconds: 0 };
+        assert_eq!(verify(&minted.jwt, &keys, &wanted, 1_800_000_000).unwrap().scope, ["events:read", "events:write"]);
+    }
+
+    #[test]
+    fn a_token_does_not_outlive_its_key() {
+        let random = Random::from_system();
+        let seed = random.bytes::<32>();
+        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+        let signer = Signer::new("k", &seed, &public).unwrap();
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let key = KeyId::parse("ck_1").unwrap();
+        let scope = ScopeSet::default();
+        let ends = |seconds| {
+            let grant = Grant {
+                issuer: "i",
+                tenant: TenantId(random.uuid()),
+                subject: "s",
+                client_id: "c",
+                key: &key,
+                username: None,
+                scope: &scope,
+                lifetime: 3600,
+                not_after: Some(now + TimeDelta::milliseconds(seconds)),
+            };
+            mint(&signer, &grant, now, &random).unwrap().expires_at - now
+        };
+        assert_eq!(ends(10_500), TimeDelta::seconds(10));
+        assert_eq!(ends(7_200_000), TimeDelta::seconds(3600));
+        assert_eq!(ends(500), TimeDelta::seconds(1));
+    }
+}

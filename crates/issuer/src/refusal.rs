@@ -1,0 +1,81 @@
+//! The two kinds of failure: a refusal may be told, a fault may not.
+
+use claviger_store::StoreError;
+
+/// A "no" that the caller may hear, and act on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Absent, or somebody else's: the two are one answer.
+    #[error("there is no such thing here")]
+    NotFound,
+    /// The pair of key and secret is not a valid one. Why is for the audit trail alone.
+    #[error("the key and secret are not valid")]
+    InvalidPair,
+    /// Too many failures.
+    #[error("too many failed attempts; try again in {retry_after} seconds")]
+    Throttled {
+        /// Seconds until the next attempt is looked at.
+        retry_after: u64,
+    },
+    /// More was asked for than was granted (RFC 6749 §5.2).
+    #[error("the key does not hold the scope `{0}`")]
+    InvalidScope(String),
+    /// No credentials, where some are needed.
+    #[error("credentials are needed")]
+    Unauthenticated,
+    /// Credentials that do not hold (RFC 6750 §3.1 `invalid_token`).
+    #[error("the access token is not valid: {0}")]
+    InvalidToken(&'static str),
+    /// Good credentials that hold too little (RFC 6750 §3.1 `insufficient_scope`).
+    #[error("this needs the scope `{0}`")]
+    InsufficientScope(String),
+    /// It would break a rule that must stay unique or unchanged.
+    #[error("{0}")]
+    Conflict(String),
+    /// A field of the request is wrong.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field's name, as the caller wrote it.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+}
+
+impl Refusal {
+    /// A field that is wrong.
+    pub fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid { field, problem: problem.into() }
+    }
+}
+
+/// We broke, or something that we stand on did. Logged with its chain; the caller hears a request id.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The database did not do its work: the outcome is unknown.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// More work is waiting than will be done in time.
+    #[error("{0} has more work waiting than it can do in time")]
+    Overloaded(&'static str),
+    /// Something that cannot happen did.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Why a flow did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Tell the caller.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+    /// Log it, and tell the caller that the outcome is unknown.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Fault(Fault::Store(error))
+    }
+}

@@ -1,0 +1,168 @@
+//! Tenants: made with their signing key and audit chain, disabled, ended.
+
+use claviger_store::id::TenantId;
+use claviger_store::tenant::Tenant;
+use serde_json::json;
+
+use crate::audit::{Actor, append};
+use crate::settings::TenantSettings;
+use crate::signing_key;
+use crate::{Failure, Fault, Issuer, Refusal};
+
+/// A tenant to be made.
+pub struct NewTenant {
+    /// Its name in URLs: 1 to 63 of `a-z 0-9 -`, neither first nor last a hyphen. Never changes.
+    pub slug: String,
+    /// Its name for people; the slug if absent.
+    pub name: Option<String>,
+    /// Its settings.
+    pub settings: TenantSettings,
+}
+
+/// What to change of a tenant; `None` leaves as it is.
+#[derive(Default)]
+pub struct TenantChange {
+    /// Its name for people.
+    pub name: Option<String>,
+    /// All of its settings.
+    pub settings: Option<TenantSettings>,
+    /// Whether it may act.
+    pub disabled: Option<bool>,
+}
+
+fn check_slug(slug: &str) -> Result<(), Refusal> {
+    let plain = slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if (1..=63).contains(&slug.len()) && plain && !slug.starts_with('-') && !slug.ends_with('-') {
+        return Ok(());
+    }
+    Err(Refusal::invalid("slug", "a slug is 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -"))
+}
+
+/// A name for people: not empty, at most 200 characters, nothing that moves the cursor.
+pub(crate) fn check_name(field: &'static str, name: &str) -> Result<(), Refusal> {
+    if name.trim().is_empty() {
+        return Err(Refusal::invalid(field, "can't be blank"));
+    }
+    if name.chars().count() > 200 || name.chars().any(char::is_control) {
+        return Err(Refusal::invalid(field, "is at most 200 characters long, without control characters"));
+    }
+    Ok(())
+}
+
+fn as_json(settings: &TenantSettings) -> Result<serde_json::Value, Fault> {
+    serde_json::to_value(settings).map_err(|error| Fault::Internal(error.to_string()))
+}
+
+impl Issuer {
+    /// Makes a tenant.
+    pub async fn create_tenant(&self, actor: &Actor, new: NewTenant) -> Result<Tenant, Failure> {
+        let now = self.clock.now();
+        let NewTenant { slug, name, settings } = new;
+        let name = name.unwrap_or_else(|| slug.clone());
+        check_slug(&slug)?;
+        check_name("name", &name)?;
+        settings.check()?;
+        let id = TenantId(self.random.uuid_at(now));
+        let key = signing_key::generate(id, &self.signing_vault, &self.random)
+            .map_err(|error| Fault::Internal(format!("a signing key could not be made: {error}")))?;
+        let mut tx = self.store.begin_in(id).await?;
+        let mut scoped = tx.tenant(id).await?;
+        match scoped.create_tenant(&slug, &name, &as_json(&settings)?, now).await {
+            Err(error) if error.unique_violation().is_some() => {
+                return Err(Refusal::Conflict(format!("the slug `{slug}` is taken; slugs are never given twice")).into());
+            }
+            outcome => outcome?,
+        }
+        scoped.start_audit_chain(&self.chain_key.empty(id)).await?;
+        scoped.create_active_signing_key(&key.kid, &key.public_key, &key.sealed_private, now).await?;
+        let made = actor.did("tenant.create", format!("tenant:{id}"), json!({ "slug": slug }), now);
+        let first_key = actor.did("signing_key.create", format!("signing_key:{}", key.kid), json!({ "algorithm": "EdDSA" }), now);
+        append(&mut scoped, id, &self.chain_key, &self.random, [made, first_key]).await?;
+        let tenant = tx.any_tenant().tenant_by_id(id).await?;
+        tx.commit().await?;
+        tenant.ok_or_else(|| Fault::Internal("a new tenant is not there".into()).into())
+    }
+
+    /// A tenant that is not deleted, from the database.
+    pub async fn find_tenant(&self, slug: &str) -> Result<Tenant, Failure> {
+        let mut tx = self.store.begin().await?;
+        let mut any = tx.any_tenant();
+        let Some(id) = any.tenant_id_by_slug(slug).await? else { return Err(Refusal::NotFound.into()) };
+        match any.tenant_by_id(id).await? {
+            Some(tenant) if tenant.status.word() != "deleted" => Ok(tenant),
+            _ => Err(Refusal::NotFound.into()),
+        }
+    }
+
+    /// Tenants in order of slug, after the given one.
+    pub async fn list_tenants(&self, after: Option<&str>, limit: u16) -> Result<Vec<Tenant>, Failure> {
+        Ok(self.store.begin().await?.any_tenant().list_tenants(after, limit).await?)
+    }
+
+    /// Changes a tenant.
+    pub async fn change_tenant(&self, actor: &Actor, slug: &str, change: TenantChange) -> Result<Tenant, Failure> {
+        let now = self.clock.now();
+        let tenant = self.find_tenant(slug).await?;
+        let TenantChange { name, settings, disabled } = change;
+        if disabled == Some(true) && slug == self.settings.default_tenant {
+            return Err(Refusal::Conflict("the default tenant manages the others and cannot be disabled".into()).into());
+        }
+        let mut tx = self.store.begin_in(tenant.id).await?;
+        let mut scoped = tx.tenant(tenant.id).await?;
+        let mut deeds = Vec::new();
+        let target = format!("tenant:{}", tenant.id);
+        if name.is_some() || settings.is_some() {
+            let name = name.unwrap_or(tenant.name);
+            check_name("name", &name)?;
+            let settings = match &settings {
+                Some(settings) => {
+                    settings.check()?;
+                    as_json(settings)?
+                }
+                None => tenant.settings,
+            };
+            scoped.update_tenant(&name, &settings).await?;
+            deeds.push(actor.did("tenant.update", &target, json!({ "settings": settings }), now));
+        }
+        if let Some(disabled) = disabled
+            && scoped.set_tenant_disabled(disabled.then_some((now, actor.name.as_str()))).await?
+        {
+            deeds.push(actor.did(if disabled { "tenant.disable" } else { "tenant.enable" }, &target, json!({}), now));
+        }
+        append(&mut scoped, tenant.id, &self.chain_key, &self.random, deeds).await?;
+        tx.commit().await?;
+        self.find_tenant(slug).await
+    }
+
+    /// Ends a tenant for good: its keys and tokens die, its rows and its trail stay.
+    pub async fn delete_tenant(&self, actor: &Actor, slug: &str) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let tenant = self.find_tenant(slug).await?;
+        if slug == self.settings.default_tenant {
+            return Err(Refusal::Conflict("the default tenant manages the others and cannot be deleted".into()).into());
+        }
+        let mut tx = self.store.begin_in(tenant.id).await?;
+        let mut scoped = tx.tenant(tenant.id).await?;
+        if !scoped.delete_tenant(now, &actor.name).await? {
+            return Err(Refusal::NotFound.into());
+        }
+        let deed = actor.did("tenant.delete", format!("tenant:{}", tenant.id), json!({ "slug": slug }), now);
+        append(&mut scoped, tenant.id, &self.chain_key, &self.random, [deed]).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs() {
+        for good in ["a", "acme", "a-1", "0", &"a".repeat(63)] {
+            assert!(check_slug(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "a/b", "é", "a b", &"a".repeat(64)] {
+            assert!(check_slug(bad).is_err(), "{bad}");
+        }
+    }
+}
