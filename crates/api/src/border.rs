@@ -1,0 +1,296 @@
+//! The border that every request crosses, both ways: its id and origin, what is too much, https, security headers,
+//! the log line, and the last resort when a handler panics.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage as _, ResponseError as _};
+use claviger_issuer::Issuer;
+use claviger_issuer::settings::RequestInfo;
+use futures_util::FutureExt as _;
+use ipnet::IpNet;
+
+use crate::config::ProxyHeader;
+use crate::problem::Answer;
+
+/// Longest path with query, in bytes.
+const LONGEST_URI: usize = 8 * 1024;
+/// Most header lines.
+const MOST_HEADERS: usize = 64;
+/// Hops of a forwarding header that are looked at.
+const MOST_HOPS: usize = 32;
+
+/// What the border knows besides the request.
+pub(crate) struct Border {
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) proxy_header: ProxyHeader,
+    pub(crate) require_https: bool,
+    /// False once the server is about to stop.
+    pub(crate) accepting: AtomicBool,
+    /// Handlers that panicked since the start. Anything but 0 is a bug.
+    pub(crate) panics: AtomicU64,
+}
+
+/// Where a request came from, as far as it can be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Origin {
+    address: Option<IpAddr>,
+    https: bool,
+}
+
+impl Border {
+    fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// The peer, or whom a listed proxy names: the rightmost hop that is not itself a listed proxy.
+    fn origin(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Result<Origin, &'static str> {
+        let Some(peer) = peer.filter(|peer| self.trusts(*peer)) else { return Ok(Origin { address: peer, https: false }) };
+        let (hops, proto) = match self.proxy_header {
+            ProxyHeader::XForwardedFor => {
+                let hops = one(headers, &HeaderName::from_static("x-forwarded-for"))?.unwrap_or_default();
+                let proto = one(headers, &HeaderName::from_static("x-forwarded-proto"))?;
+                (hops.split(',').map(str::trim).map(str::to_owned).collect::<Vec<_>>(), proto.map(str::to_owned))
+            }
+            ProxyHeader::Forwarded => forwarded(one(headers, &header::FORWARDED)?.unwrap_or_default()),
+        };
+        let mut address = peer;
+        for hop in hops.iter().rev().take(MOST_HOPS).filter(|hop| !hop.is_empty()) {
+            address = hop_address(hop).ok_or("a forwarding header does not hold an address")?;
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        let https = proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+        Ok(Origin { address: Some(address), https })
+    }
+}
+
+/// A header that occurs once, or not at all.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, &'static str> {
+    let mut lines = headers.get_all(name);
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err("a forwarding header occurs twice");
+    }
+    line.to_str().map(Some).map_err(|_| "a forwarding header is not text")
+}
+
+/// The `for` of each hop and the `proto` of the last (RFC 7239 §4).
+fn forwarded(value: &str) -> (Vec<String>, Option<String>) {
+    let mut proto = None;
+    let hops = value
+        .split(',')
+        .map(|hop| {
+            let pairs = hop.split(';').filter_map(|pair| pair.trim().split_once('='));
+            let mut address = String::new();
+            for (name, text) in pairs {
+                let text = text.trim().trim_matches('"');
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "for" => address = text.to_owned(),
+                    "proto" => proto = Some(text.to_owned()),
+                    _ => {}
+                }
+            }
+            address
+        })
+        .collect();
+    (hops, proto)
+}
+
+/// An address with or without brackets and port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(address, _)| address);
+    bare.unwrap_or(hop)
+        .parse()
+        .ok()
+        .or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+        .map(|address: IpAddr| address.to_canonical())
+}
+
+/// The middleware.
+pub(crate) async fn cross<B: MessageBody + 'static>(
+    mut req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let started = Instant::now();
+    let (Some(border), Some(issuer)) = (req.app_data::<Data<Border>>().cloned(), req.app_data::<Data<Issuer>>().cloned()) else {
+        return Err(Answer::internal().into());
+    };
+    let id = hex(&issuer.random().bytes::<12>());
+    let method = req.method().clone();
+    let path = req.path().to_owned();
+    let origin = border.origin(req.peer_addr().map(|peer| peer.ip()), req.headers());
+    let known = origin.unwrap_or(Origin { address: None, https: false });
+    let mut response = match admit(&border, &req, origin) {
+        Err(refused) => req.into_response(refused.error_response()).map_into_right_body(),
+        Ok(()) => {
+            if method == Method::HEAD {
+                // Answered as GET; the body is left out on the wire.
+                req.head_mut().method = Method::GET;
+            }
+            req.extensions_mut().insert(RequestInfo { id: id.clone(), address: known.address });
+            // No clone of the request may be held here: routing writes into it.
+            match AssertUnwindSafe(next.call(req)).catch_unwind().await {
+                Ok(response) => response?.map_into_left_body(),
+                Err(_) => {
+                    border.panics.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(request.id = %id, http.path = %path, "a handler panicked");
+                    return Err(Answer::internal().of_request(&id).into());
+                }
+            }
+        }
+    };
+    log(&response, &id, &method, &path, known.address, started);
+    dress(response.headers_mut(), &id, known.https);
+    Ok(response)
+}
+
+/// What is refused before anybody reads it.
+fn admit(border: &Border, req: &ServiceRequest, origin: Result<Origin, &'static str>) -> Result<(), Answer> {
+    if req.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > LONGEST_URI) {
+        return Err(Answer::new(StatusCode::URI_TOO_LONG, "invalid_request", "The path and query are longer than 8 KiB."));
+    }
+    if req.headers().iter().count() > MOST_HEADERS {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Answer::new(status, "invalid_request", "There are more than 64 header lines."));
+    }
+    if req.headers().get_all(header::AUTHORIZATION).count() > 1 {
+        return Err(Answer::bad_request("There are two Authorization headers: send one."));
+    }
+    let origin = origin.map_err(|why| Answer::bad_request(format!("The proxy's headers cannot be used: {why}.")))?;
+    let health = matches!(req.path(), "/healthz" | "/readyz");
+    if border.require_https && !origin.https && !health {
+        let detail = "This server answers over https only. Send it again to the https:// address, with a new secret if this \
+                      one crossed an untrusted network.";
+        return Err(Answer::new(StatusCode::FORBIDDEN, "https-required", detail));
+    }
+    Ok(())
+}
+
+/// One line a request: what failed at warn or error, what was done at info, a token issued at debug, since the audit
+/// trail has each.
+fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, path: &str, address: Option<IpAddr>, started: Instant) {
+    let status = response.status().as_u16();
+    let answer = response.response().error().and_then(|error| error.as_error::<Answer>());
+    let fault = answer.and_then(Answer::fault);
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let address = address.map(tracing::field::display);
+    // Percent-encoded as it came, so it cannot break the line; a query may hold a token and is left out.
+    let path: String = path.chars().take(200).collect();
+    if let Some(fault) = fault {
+        tracing::error!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, error = %fault, "request failed");
+    } else if status >= 500 {
+        tracing::error!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, "request failed");
+    } else if status == 201 && path.ends_with("/v1/authentications") || status == 200 && method == Method::GET {
+        tracing::debug!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, "request");
+    } else {
+        tracing::info!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, "request");
+    }
+}
+
+/// Headers that every answer wears unless its handler chose its own.
+fn dress(headers: &mut HeaderMap, id: &str, https: bool) {
+    let mut unless_set = |name: HeaderName, value: &'static str| {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    };
+    unless_set(header::CACHE_CONTROL, "no-store");
+    unless_set(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    );
+    unless_set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    unless_set(header::REFERRER_POLICY, "no-referrer");
+    unless_set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    unless_set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    if https {
+        unless_set(header::STRICT_TRANSPORT_SECURITY, "max-age=63072000; includeSubDomains");
+    }
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn border(proxy_header: ProxyHeader) -> Border {
+        Border {
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            proxy_header,
+            require_https: false,
+            accepting: AtomicBool::new(true),
+            panics: AtomicU64::new(0),
+        }
+    }
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn origin(
+        proxy_header: ProxyHeader,
+        peer: &str,
+        lines: &[(&'static str, &'static str)],
+    ) -> Result<(String, bool), &'static str> {
+        let origin = border(proxy_header).origin(Some(peer.parse().unwrap()), &headers(lines))?;
+        Ok((origin.address.unwrap().to_string(), origin.https))
+    }
+
+    #[test]
+    fn p15_forwarding_headers_of_unlisted_peers_are_ignored() {
+        let lines =
+            [("x-forwarded-for", "198.51.100.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=198.51.100.1;proto=https")];
+        for kind in [ProxyHeader::XForwardedFor, ProxyHeader::Forwarded] {
+            assert_eq!(origin(kind, "192.0.2.1", &lines), Ok(("192.0.2.1".into(), false)));
+        }
+    }
+
+    #[test]
+    fn the_rightmost_hop_that_is_no_proxy_of_ours_is_the_caller() {
+        let kind = ProxyHeader::XForwardedFor;
+        let lines = [("x-forwarded-for", "203.0.113.66, 198.51.100.1, 10.0.0.2"), ("x-forwarded-proto", "https")];
+        assert_eq!(origin(kind, "10.0.0.1", &lines), Ok(("198.51.100.1".into(), true)));
+        assert_eq!(origin(kind, "10.0.0.1", &[]), Ok(("10.0.0.1".into(), false)));
+        assert_eq!(
+            origin(kind, "::ffff:10.0.0.1", &[("x-forwarded-for", "[2001:db8::1]:443")]),
+            Ok(("2001:db8::1".into(), false))
+        );
+    }
+
+    #[test]
+    fn only_the_chosen_header_is_read() {
+        let lines =
+            [("forwarded", "for=198.51.100.1;proto=https"), ("x-forwarded-for", "203.0.113.66"), ("x-forwarded-proto", "http")];
+        assert_eq!(origin(ProxyHeader::Forwarded, "10.0.0.1", &lines), Ok(("198.51.100.1".into(), true)));
+        assert_eq!(origin(ProxyHeader::XForwardedFor, "10.0.0.1", &lines), Ok(("203.0.113.66".into(), false)));
+    }
+
+    #[test]
+    fn twice_or_nonsense_is_refused() {
+        let kind = ProxyHeader::XForwardedFor;
+        assert!(origin(kind, "10.0.0.1", &[("x-forwarded-for", "198.51.100.1"), ("x-forwarded-for", "198.51.100.2")]).is_err());
+        assert!(origin(kind, "10.0.0.1", &[("x-forwarded-proto", "http"), ("x-forwarded-proto", "https")]).is_err());
+        assert!(origin(kind, "10.0.0.1", &[("x-forwarded-for", "unknown")]).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Permission as a parameter type: a handler that needs `keys:write` takes `Caller<KeysWrite>`.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use claviger_issuer::audit::Actor;
+use claviger_issuer::settings::RequestInfo;
+use claviger_issuer::{Issuer, Refusal, TenantEntry, caller};
+use claviger_store::id::TenantId;
+
+use crate::credentials;
+use crate::problem::Answer;
+
+/// What a caller must hold.
+pub(crate) trait Permission: 'static {
+    /// The scope; `None` lets in whoever may act at all.
+    const SCOPE: Option<&'static str>;
+    /// True for what only the default tenant's admins may do.
+    const PLATFORM: bool = false;
+}
+
+macro_rules! permissions {
+    ($($name:ident => $scope:expr $(, $platform:literal)?;)*) => {$(
+        pub(crate) struct $name;
+        impl Permission for $name {
+            const SCOPE: Option<&'static str> = $scope;
+            $(const PLATFORM: bool = $platform;)?
+        }
+    )*};
+}
+
+permissions! {
+    Anyone => None;
+    ApplicationsRead => Some("applications:read");
+    ApplicationsWrite => Some("applications:write");
+    AuditRead => Some("audit:read");
+    KeysRead => Some("keys:read");
+    KeysWrite => Some("keys:write");
+    TenantsRead => Some("tenants:read"), true;
+    TenantsWrite => Some("tenants:write"), true;
+    UsersRead => Some("users:read");
+    UsersWrite => Some("users:write");
+}
+
+/// Somebody who may do what `P` says.
+pub(crate) struct Caller<P> {
+    pub(crate) who: caller::Caller,
+    permission: PhantomData<P>,
+}
+
+impl<P> Caller<P> {
+    /// The tenant that everything happens in.
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.who.key.tenant.tenant.id
+    }
+
+    /// As the audit trail names this caller.
+    pub(crate) fn actor(&self) -> Actor {
+        self.who.actor()
+    }
+}
+
+impl<P: Permission> FromRequest for Caller<P> {
+    type Error = Answer;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Answer>>>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let req = req.clone();
+        Box::pin(async move {
+            let issuer = issuer(&req)?;
+            let tenant = path_tenant(&req).await?;
+            let presented = credentials::presented(&req, &issuer.settings().brand).ok_or(Refusal::Unauthenticated)?;
+            let who = issuer.authenticate(tenant.as_deref(), presented, request_info(&req)).await?;
+            if let Some(scope) = P::SCOPE {
+                who.require(scope)?;
+            }
+            if P::PLATFORM && !issuer.is_platform(&who.key.tenant) {
+                return Err(Refusal::InsufficientScope(P::SCOPE.unwrap_or_default().to_owned()).into());
+            }
+            Ok(Self { who, permission: PhantomData })
+        })
+    }
+}
+
+/// The issuer that this process runs.
+pub(crate) fn issuer(req: &HttpRequest) -> Result<Data<Issuer>, Answer> {
+    req.app_data::<Data<Issuer>>().cloned().ok_or_else(Answer::internal)
+}
+
+/// The request's id and origin, as the border found them.
+pub(crate) fn request_info(req: &HttpRequest) -> RequestInfo {
+    req.extensions().get::<RequestInfo>().cloned().unwrap_or(RequestInfo { id: String::new(), address: None })
+}
+
+/// The one resolver of a tenant from a path: `/t/{tenant}/…`. `None` at the root, where the credential names it; 404
+/// for a tenant that is not there.
+pub(crate) async fn path_tenant(req: &HttpRequest) -> Result<Option<Arc<TenantEntry>>, Answer> {
+    let Some(slug) = req.match_info().get("tenant") else { return Ok(None) };
+    match issuer(req)?.tenant(slug).await? {
+        Some(tenant) => Ok(Some(tenant)),
+        None => Err(Answer::not_found()),
+    }
+}

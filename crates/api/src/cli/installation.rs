@@ -1,0 +1,164 @@
+//! Opens what commands work on: the database, private or given, and the issuer over it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use claviger_issuer::clock::Clock;
+use claviger_issuer::random::Random;
+use claviger_issuer::vault::MasterKey;
+use claviger_issuer::{Issuer, Open, Refusal, TenantEntry};
+use claviger_store::private_postgres::PrivatePostgres;
+use claviger_store::{DatabaseUrls, Store, prepare_private_cluster};
+use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, trial_master_key};
+
+/// An opened installation. Close it: a private database is stopped with its last user.
+pub(super) struct Installation {
+    pub(super) issuer: Arc<Issuer>,
+    private: Option<PrivatePostgres>,
+}
+
+/// Connections that a command needs.
+const FEW: u32 = 2;
+
+impl Installation {
+    /// For a command.
+    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let (urls, private) = database(config).await?;
+        if private.is_some() {
+            Store::migrate(&urls).await?;
+        }
+        Self::over(config, &urls, private, FEW, None).await
+    }
+
+    /// For the server.
+    pub(super) async fn open_to_serve(config: &Config, listening: SocketAddr) -> anyhow::Result<Self> {
+        let (urls, private) = database(config).await?;
+        Store::migrate(&urls).await?;
+        Self::over(config, &urls, private, config.database_connections, Some(listening)).await
+    }
+
+    async fn over(
+        config: &Config,
+        urls: &DatabaseUrls,
+        private: Option<PrivatePostgres>,
+        connections: u32,
+        listening: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
+        let random = Random::from_system();
+        let store = Store::connect(urls, connections).await?;
+        store.check().await?;
+        let open = Open {
+            store,
+            master_key: master_key(config, &random)?,
+            settings: config.issuer_settings(listening),
+            clock: Clock::System,
+            random,
+        };
+        Ok(Self { issuer: Arc::new(Issuer::open(open).await?), private })
+    }
+
+    /// True when the database is our own.
+    pub(super) fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+
+    /// Lets go of the database.
+    pub(super) async fn close(self) {
+        self.issuer.store().close().await;
+        close_private(self.private).await;
+    }
+
+    /// A tenant by its slug.
+    pub(super) async fn tenant(&self, slug: &str) -> anyhow::Result<Arc<TenantEntry>> {
+        match self.issuer.tenant(slug).await? {
+            Some(tenant) => Ok(tenant),
+            None => bail!("there is no tenant `{slug}`; `claviger tenant list` shows those that there are"),
+        }
+    }
+}
+
+/// Runs a command's work and closes the installation whatever came of it.
+pub(super) async fn with<T>(config: &Config, work: impl AsyncFnOnce(&Installation) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let installation = Installation::open(config).await?;
+    let outcome = work(&installation).await;
+    installation.close().await;
+    outcome
+}
+
+/// Brings the schema up to date, and nothing else.
+pub(super) async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let (urls, private) = database(config).await?;
+    let outcome = Store::migrate(&urls).await;
+    close_private(private).await;
+    Ok(outcome?)
+}
+
+async fn close_private(private: Option<PrivatePostgres>) {
+    if let Some(private) = private {
+        // Waits for the postmaster to end. A failed join means that it was ended by a panic: nothing is left to do.
+        let _ = tokio::task::spawn_blocking(move || private.close()).await;
+    }
+}
+
+/// The given database, or the private one, started if nobody has.
+pub(super) async fn database(config: &Config) -> anyhow::Result<(DatabaseUrls, Option<PrivatePostgres>)> {
+    if let Some(urls) = config.database_urls()? {
+        return Ok((urls, None));
+    }
+    let data_dir = config.data_dir.clone();
+    let binaries = config.postgres_bin.clone();
+    let private = tokio::task::spawn_blocking(move || PrivatePostgres::open(&data_dir, binaries.as_deref())).await??;
+    let urls = prepare_private_cluster(&private).await?;
+    Ok((urls, Some(private)))
+}
+
+/// The configured key, or, in a trial run, the one in the data directory, made on first need.
+pub(super) fn master_key(config: &Config, random: &Random) -> anyhow::Result<MasterKey> {
+    let not_a_key = "is not 32 bytes in base64; `openssl rand -base64 32` makes a key";
+    if let Some(key) = &config.master_key {
+        return MasterKey::parse(key.expose_secret()).with_context(|| format!("master_key {not_a_key}"));
+    }
+    let file = config.master_key_file.clone().unwrap_or_else(|| trial_master_key(&config.data_dir));
+    if config.master_key_file.is_none() && !file.exists() {
+        return make_trial_key(&file, random);
+    }
+    let text = std::fs::read_to_string(&file)
+        .map(Zeroizing::new)
+        .with_context(|| format!("cannot read the master key {}", file.display()))?;
+    MasterKey::parse(&text).with_context(|| format!("the master key in {} {not_a_key}", file.display()))
+}
+
+/// Written beside and linked into place, so that two commands that start at once agree on one key, and a crash leaves
+/// a whole key or none.
+fn make_trial_key(file: &Path, random: &Random) -> anyhow::Result<MasterKey> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let beside = file.with_extension(format!("new-{}", random.uuid()));
+    let write = || -> std::io::Result<()> {
+        let mut new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        new.write_all(MasterKey::generate(random).to_base64().as_bytes())?;
+        new.write_all(b"\n")?;
+        new.sync_all()?;
+        match std::fs::hard_link(&beside, file) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => std::fs::remove_file(&beside),
+        }
+    };
+    write().with_context(|| format!("cannot make the master key {}", file.display()))?;
+    let text = std::fs::read_to_string(file).map(Zeroizing::new)?;
+    MasterKey::parse(&text).with_context(|| format!("the master key in {} is damaged", file.display()))
+}
+
+/// A refusal in the words of the command line.
+pub(super) fn not_found(what: &str) -> impl Fn(claviger_issuer::Failure) -> anyhow::Error + use<> {
+    let what = what.to_owned();
+    move |failure| match failure {
+        claviger_issuer::Failure::Refusal(Refusal::NotFound) => anyhow::anyhow!("there is no {what}"),
+        other => other.into(),
+    }
+}

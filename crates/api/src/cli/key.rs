@@ -1,0 +1,251 @@
+//! `claviger key`, and `create-key`.
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::{Args, Subcommand};
+use claviger_issuer::Issuer;
+use claviger_issuer::audit::Actor;
+use claviger_issuer::key::{KeyChange, KeyOrder};
+use claviger_store::id::{KeyId, Owner, TenantId};
+use secrecy::SecretString;
+
+use super::installation::{Installation, not_found, with};
+use super::output::Format;
+use super::{app, user};
+use crate::config::Config;
+use crate::v1::keys::{KeyView, MadeKeyView};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a key and print its secret, this once
+    Create {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        rights: Rights,
+    },
+    /// Take over a pair that was made elsewhere; reads KEY:SECRET from standard input
+    Import {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        rights: Rights,
+    },
+    /// List keys that are not revoked
+    List {
+        /// The tenant's slug
+        #[arg(long)]
+        tenant: String,
+    },
+    /// Give a key a new secret; the one before works a while longer
+    Rotate {
+        #[command(flatten)]
+        which: Which,
+        /// Seconds that the secret before still works
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+        grace: u32,
+    },
+    /// Let a key be exchanged no more, until it is enabled
+    Disable(Which),
+    /// Let a key be exchanged again
+    Enable(Which),
+    /// Revoke a key for good
+    Revoke(Which),
+}
+
+/// Where a key belongs.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// The tenant's slug
+    #[arg(long)]
+    tenant: String,
+    #[command(flatten)]
+    owner: OwnerArgs,
+}
+
+/// Whose it is: exactly one of the two.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct OwnerArgs {
+    /// The application that owns it: name or id
+    #[arg(long, value_name = "NAME")]
+    app: Option<String>,
+    /// The user that owns it: login name or id
+    #[arg(long, value_name = "USERNAME")]
+    user: Option<String>,
+}
+
+/// What a key may do, and how long.
+#[derive(Debug, Args)]
+pub(super) struct Rights {
+    /// Its name for people [default: the owner's]
+    #[arg(long)]
+    name: Option<String>,
+    /// A scope, as resource:action; may be given again. Without any, the key may do nothing
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// When it ends: a time such as 2027-01-31T00:00:00Z, or days from now such as 90d
+    #[arg(long, value_name = "WHEN")]
+    expires: Option<String>,
+    /// Seconds that its tokens live
+    #[arg(long, value_name = "SECONDS")]
+    token_lifetime: Option<i32>,
+}
+
+/// A key for a person.
+#[derive(Debug, Args)]
+pub(super) struct ForPerson {
+    /// The tenant's slug
+    #[arg(long)]
+    tenant: String,
+    /// The person's e-mail address
+    #[arg(long)]
+    email: String,
+    #[command(flatten)]
+    rights: Rights,
+}
+
+/// A key.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// The tenant's slug
+    #[arg(long)]
+    tenant: String,
+    /// The key's public half
+    #[arg(value_name = "KEY")]
+    key: String,
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Format) -> anyhow::Result<()> {
+    with(config, async |installation| {
+        let issuer = &installation.issuer;
+        let actor = Actor::operator();
+        match command {
+            Command::Create { place, rights } => {
+                let (tenant, owner, name) = place.find(installation).await?;
+                make(issuer, tenant, rights.order(owner, name, issuer.clock().now())?, output).await
+            }
+            Command::Import { place, rights } => {
+                let (tenant, owner, name) = place.find(installation).await?;
+                let mut order = rights.order(owner, name, issuer.clock().now())?;
+                let mut pair = String::new();
+                std::io::stdin().take(1024).read_to_string(&mut pair).context("cannot read the pair from standard input")?;
+                order.import = Some(SecretString::from(pair.trim().to_owned()));
+                let key = KeyView::from(issuer.create_key(tenant, &actor, order).await?.key);
+                output.print(&key, text)
+            }
+            Command::List { tenant } => {
+                let tenant = installation.tenant(&tenant).await?.tenant.id;
+                let mut all = Vec::new();
+                let mut after: Option<KeyId> = None;
+                loop {
+                    let page = issuer.list_keys(tenant, None, after.as_ref(), 200).await?;
+                    let Some(last) = page.last() else { return output.print_list(&all, text) };
+                    after = Some(last.id.clone());
+                    all.extend(page.into_iter().map(KeyView::from));
+                }
+            }
+            Command::Rotate { which, grace } => {
+                let (tenant, id) = which.find(installation).await?;
+                let made = issuer.rotate_key(tenant, &actor, &id, grace).await.map_err(not_found("such key in this tenant"))?;
+                output.print(&MadeKeyView::from(made), made_text)
+            }
+            Command::Disable(which) => disable(installation, which, true, output).await,
+            Command::Enable(which) => disable(installation, which, false, output).await,
+            Command::Revoke(which) => {
+                let (tenant, id) = which.find(installation).await?;
+                issuer
+                    .revoke_key(tenant, &actor, &id)
+                    .await
+                    .map_err(not_found("such key in this tenant, or it is revoked already"))?;
+                output.print(&serde_json::json!({ "revoked": id }), |_| format!("{id}  revoked"))
+            }
+        }
+    })
+    .await
+}
+
+pub(super) async fn for_person(order: ForPerson, config: &Config, output: Format) -> anyhow::Result<()> {
+    let ForPerson { tenant, email, rights } = order;
+    with(config, async |installation| {
+        let issuer = &installation.issuer;
+        let tenant = installation.tenant(&tenant).await?.tenant.id;
+        let user = issuer.user_of_email(tenant, &Actor::operator(), &email).await?;
+        let order = rights.order(Owner::User(user.id), user.username, issuer.clock().now())?;
+        make(issuer, tenant, order, output).await
+    })
+    .await
+}
+
+async fn make(issuer: &Issuer, tenant: TenantId, order: KeyOrder, output: Format) -> anyhow::Result<()> {
+    let made = issuer.create_key(tenant, &Actor::operator(), order).await?;
+    output.print(&MadeKeyView::from(made), made_text)
+}
+
+async fn disable(installation: &Installation, which: Which, disabled: bool, output: Format) -> anyhow::Result<()> {
+    let (tenant, id) = which.find(installation).await?;
+    let change = KeyChange { disabled: Some(disabled), ..KeyChange::default() };
+    let key = installation.issuer.change_key(tenant, &Actor::operator(), &id, change).await;
+    output.print(&KeyView::from(key.map_err(not_found("such key in this tenant, or it is revoked"))?), text)
+}
+
+impl Place {
+    async fn find(&self, installation: &Installation) -> anyhow::Result<(TenantId, Owner, String)> {
+        let tenant = installation.tenant(&self.tenant).await?.tenant.id;
+        let issuer = &installation.issuer;
+        match (&self.owner.app, &self.owner.user) {
+            (Some(name), _) => {
+                let application = app::find(issuer, tenant, name).await?;
+                Ok((tenant, Owner::Application(application.id), application.name))
+            }
+            (None, Some(name)) => {
+                let user = user::find(issuer, tenant, name).await?;
+                Ok((tenant, Owner::User(user.id), user.username))
+            }
+            (None, None) => anyhow::bail!("name the owner with --app or --user"),
+        }
+    }
+}
+
+impl Rights {
+    fn order(self, owner: Owner, owner_name: String, now: DateTime<Utc>) -> anyhow::Result<KeyOrder> {
+        let Self { name, scopes, expires, token_lifetime } = self;
+        let expires_at = expires.map(|when| end(&when, now)).transpose()?;
+        Ok(KeyOrder { owner, name: name.unwrap_or(owner_name), scopes, token_lifetime, expires_at, import: None })
+    }
+}
+
+/// A time, or days from now.
+fn end(when: &str, now: DateTime<Utc>) -> anyhow::Result<DateTime<Utc>> {
+    let days = when.strip_suffix('d').and_then(|days| days.parse().ok()).and_then(TimeDelta::try_days);
+    match days.and_then(|days| now.checked_add_signed(days)) {
+        Some(end) => Ok(end),
+        None => {
+            when.parse().with_context(|| format!("`{when}` is neither a time such as 2027-01-31T00:00:00Z nor days such as 90d"))
+        }
+    }
+}
+
+impl Which {
+    async fn find(&self, installation: &Installation) -> anyhow::Result<(TenantId, KeyId)> {
+        let tenant = installation.tenant(&self.tenant).await?.tenant.id;
+        let id = KeyId::parse(&self.key).with_context(|| format!("`{}` is not a key id", self.key))?;
+        Ok((tenant, id))
+    }
+}
+
+fn text(key: &KeyView) -> String {
+    format!("{}  {}  {}  [{}]", key.api_key, key.name, key.status, key.scopes.join(" "))
+}
+
+fn made_text(made: &MadeKeyView) -> String {
+    let (key, secret) = made.parts();
+    let ends = key.expires_at.map_or_else(|| "never".to_owned(), |end| end.to_rfc3339());
+    format!(
+        "api_key     {}\napi_secret  {secret}\nscopes      {}\nexpires     {ends}\n\nThe secret is kept nowhere: write it down now.",
+        key.api_key,
+        key.scopes.join(" "),
+    )
+}

@@ -1,0 +1,135 @@
+//! The command line. No command but `serve` needs a running server: each talks to the database, the private one too.
+
+mod app;
+mod audit;
+mod config;
+mod doctor;
+mod installation;
+mod key;
+mod output;
+mod serve;
+mod tenant;
+mod user;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Overrides};
+use output::Format;
+
+/// Multi-tenant identity provider and token issuer
+#[derive(Debug, Parser)]
+#[command(name = "claviger", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Configuration file (also CLAVIGER_CONFIG)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where a trial run keeps its database and master key (also CLAVIGER_DATA_DIR) [default: .claviger]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve; the first start of a trial run makes the tenant `default` and prints its admin key
+    Serve {
+        /// Address and port (also CLAVIGER_LISTEN) [default: 127.0.0.1:8080]
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
+    },
+    /// Bring the database schema to this program's version
+    Migrate,
+    /// Tenants
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Applications
+    #[command(subcommand)]
+    App(app::Command),
+    /// API keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Make a key for the person of an e-mail address, and the person if there is none
+    CreateKey(key::ForPerson),
+    /// People
+    #[command(subcommand)]
+    User(user::Command),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Settings
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Find out what is wrong with this installation, and the way out of each
+    Doctor,
+}
+
+/// Runs the command line of this process.
+pub async fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failure; clap knows which stream each belongs to.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&format!("error: {}", output::chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { global, command } = cli;
+    let Global { config: file, data_dir, output } = global;
+    let mut overrides = Overrides { file, data_dir, listen: None };
+    match command {
+        Command::Openapi => output::pretty(&crate::openapi::document())?,
+        Command::Config(command) => config::run(command, &overrides)?,
+        Command::Doctor => return doctor::run(&overrides, output).await,
+        Command::Serve { listen } => {
+            overrides.listen = listen;
+            let config = Config::load(&overrides)?;
+            crate::log::start(&config.log, config.log_format)?;
+            serve::run(config).await?;
+        }
+        Command::Migrate => {
+            let config = quiet(&overrides)?;
+            installation::migrate(&config).await?;
+            output::line("The schema is up to date.")?;
+        }
+        Command::Tenant(command) => tenant::run(command, &quiet(&overrides)?, output).await?,
+        Command::App(command) => app::run(command, &quiet(&overrides)?, output).await?,
+        Command::Key(command) => key::run(command, &quiet(&overrides)?, output).await?,
+        Command::CreateKey(order) => key::for_person(order, &quiet(&overrides)?, output).await?,
+        Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
+        Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A command's own output is what counts: of the log, warnings alone.
+fn quiet(overrides: &Overrides) -> anyhow::Result<Config> {
+    let config = Config::load(overrides)?;
+    crate::log::start("warn", config.log_format)?;
+    Ok(config)
+}

@@ -1,0 +1,106 @@
+//! `claviger serve`.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use claviger_issuer::Issuer;
+use claviger_issuer::application::NewApplication;
+use claviger_issuer::audit::Actor;
+use claviger_issuer::key::{KeyOrder, MadeKey};
+use claviger_issuer::scope::MANAGEMENT;
+use claviger_issuer::settings::TenantSettings;
+use claviger_issuer::tenant::NewTenant;
+use claviger_store::id::Owner;
+use secrecy::ExposeSecret as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::installation::Installation;
+use super::output;
+use crate::config::Config;
+use crate::server;
+
+/// Between rounds of upkeep.
+const UPKEEP_EVERY: Duration = Duration::from_secs(3600);
+
+pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    // Bound first: whoever has the port keeps it, and nothing was started in vain.
+    let listener = TcpListener::bind(config.listen).with_context(|| {
+        format!("cannot listen on {}: is another server running there? Choose another with --listen", config.listen)
+    })?;
+    let listening = listener.local_addr()?;
+    let installation = Installation::open_to_serve(&config, listening).await?;
+    let outcome = serve(&config, listener, &installation).await;
+    installation.close().await;
+    outcome
+}
+
+async fn serve(config: &Config, listener: TcpListener, installation: &Installation) -> anyhow::Result<()> {
+    let issuer = &installation.issuer;
+    issuer.upkeep().await?;
+    if installation.is_private() && !config.is_production() {
+        first_start(issuer).await?;
+    }
+    let news = issuer.follow_changes(true);
+    let upkeep = tokio::spawn(keep_up(issuer.clone()));
+    let listening = listener.local_addr()?;
+    let running = server::start(issuer.clone(), &server::Settings::from(config), listener)?;
+    let stopper = running.stopper();
+    let wait = Duration::from_secs(config.drain_wait());
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new requests, those in hand are ended");
+        stopper.stop(wait).await;
+    });
+    tracing::info!(listen = %listening, public_url = %issuer.settings().public_url, "serving");
+    running.server.await?;
+    news.abort();
+    upkeep.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn keep_up(issuer: Arc<Issuer>) {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        if let Err(error) = issuer.upkeep().await {
+            tracing::warn!(error = %error, "upkeep failed; it is tried again in an hour");
+        }
+    }
+}
+
+/// Makes the default tenant and its admin key, once, and says how to use it.
+async fn first_start(issuer: &Issuer) -> anyhow::Result<()> {
+    let slug = issuer.settings().default_tenant.clone();
+    if issuer.tenant(&slug).await?.is_some() {
+        return Ok(());
+    }
+    let actor = Actor::operator();
+    let tenant =
+        issuer.create_tenant(&actor, NewTenant { slug: slug.clone(), name: None, settings: TenantSettings::default() }).await?;
+    let new = NewApplication { name: "admin".into(), token_lifetime: None };
+    let application = issuer.create_application(tenant.id, &actor, new).await?;
+    let order = KeyOrder {
+        owner: Owner::Application(application.id),
+        name: "admin".into(),
+        scopes: MANAGEMENT.map(str::to_owned).to_vec(),
+        token_lifetime: None,
+        expires_at: None,
+        import: None,
+    };
+    let MadeKey { key, secret } = issuer.create_key(tenant.id, &actor, order).await?;
+    let url = issuer.settings().public_url.as_str().trim_end_matches('/').to_owned();
+    output::line(&format!(
+        "\nFirst start: the tenant `{slug}` and an admin key were made. The secret is shown this once.\n\n  \
+         api_key     {key}\n  api_secret  {secret}\n\nTry it:\n\n  \
+         curl -i -X POST {url}/v1/authentications -H 'Authorization: {key}:{secret}'\n\n\
+         API documentation: {url}/docs\n",
+        key = key.id,
+        secret = secret.expose_secret(),
+    ))
+}

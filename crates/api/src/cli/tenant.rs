@@ -1,0 +1,89 @@
+//! `claviger tenant`.
+
+use clap::Subcommand;
+use claviger_issuer::audit::Actor;
+use claviger_issuer::settings::TenantSettings;
+use claviger_issuer::tenant::{NewTenant, TenantChange};
+
+use super::installation::{not_found, with};
+use super::output::Format;
+use crate::config::Config;
+use crate::v1::tenants::TenantView;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a tenant, with its signing key
+    Create {
+        /// Its name in URLs: a-z, 0-9 and -; never changes
+        slug: String,
+        /// Its name for people
+        #[arg(long)]
+        name: Option<String>,
+        /// Seconds that tokens from its keys live [default: 86400]
+        #[arg(long, value_name = "SECONDS")]
+        token_lifetime: Option<i32>,
+    },
+    /// List tenants
+    List,
+    /// Show a tenant
+    Show {
+        /// Its slug
+        slug: String,
+    },
+    /// Let a tenant act no more: its keys and tokens are refused
+    Disable {
+        /// Its slug
+        slug: String,
+    },
+    /// Let a tenant act again
+    Enable {
+        /// Its slug
+        slug: String,
+    },
+    /// End a tenant for good
+    Delete {
+        /// Its slug
+        slug: String,
+    },
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Format) -> anyhow::Result<()> {
+    with(config, async |installation| {
+        let issuer = &installation.issuer;
+        let actor = Actor::operator();
+        let disable = async |slug: &str, disabled| {
+            let change = TenantChange { disabled: Some(disabled), ..TenantChange::default() };
+            issuer.change_tenant(&actor, slug, change).await.map_err(not_found(&format!("tenant `{slug}`")))
+        };
+        let tenant = match command {
+            Command::Create { slug, name, token_lifetime } => {
+                let settings = TenantSettings { token_lifetime, ..TenantSettings::default() };
+                issuer.create_tenant(&actor, NewTenant { slug, name, settings }).await?
+            }
+            Command::List => {
+                let mut all = Vec::new();
+                loop {
+                    let after = all.last().map(|tenant: &TenantView| tenant.slug.clone());
+                    let page = issuer.list_tenants(after.as_deref(), 200).await?;
+                    if page.is_empty() {
+                        return output.print_list(&all, text);
+                    }
+                    all.extend(page.into_iter().map(TenantView::from));
+                }
+            }
+            Command::Show { slug } => issuer.find_tenant(&slug).await.map_err(not_found(&format!("tenant `{slug}`")))?,
+            Command::Disable { slug } => disable(&slug, true).await?,
+            Command::Enable { slug } => disable(&slug, false).await?,
+            Command::Delete { slug } => {
+                issuer.delete_tenant(&actor, &slug).await.map_err(not_found(&format!("tenant `{slug}`")))?;
+                return output.print(&serde_json::json!({ "deleted": slug }), |_| format!("{slug}  deleted"));
+            }
+        };
+        output.print(&TenantView::from(tenant), text)
+    })
+    .await
+}
+
+fn text(tenant: &TenantView) -> String {
+    format!("{}  {}", tenant.slug, tenant.status)
+}

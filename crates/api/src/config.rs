@@ -1,0 +1,291 @@
+//! Configuration: defaults, a file, the environment, the command line; the later wins.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use claviger_issuer::settings::{Settings, Throttle, check_lifetime};
+use claviger_store::DatabaseUrls;
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use ipnet::IpNet;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use url::Url;
+
+/// The commented defaults, as `config print` shows them.
+pub const DEFAULTS: &str = include_str!("config.toml");
+
+/// What the command line may override.
+#[derive(Debug, Default, Clone)]
+pub struct Overrides {
+    /// A configuration file.
+    pub file: Option<PathBuf>,
+    /// See the commented defaults.
+    pub data_dir: Option<PathBuf>,
+    /// See the commented defaults.
+    pub listen: Option<SocketAddr>,
+}
+
+/// See the commented defaults for what each means.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents each")]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub public_url: Option<Url>,
+    pub production: Option<bool>,
+    pub database_url: Option<SecretString>,
+    pub migration_url: Option<SecretString>,
+    pub database_connections: u32,
+    pub postgres_bin: Option<PathBuf>,
+    pub master_key: Option<SecretString>,
+    pub master_key_file: Option<PathBuf>,
+    pub default_tenant: String,
+    pub brand: String,
+    pub token_lifetime: i32,
+    pub require_https: Option<bool>,
+    #[serde(deserialize_with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    pub proxy_header: ProxyHeader,
+    pub workers: usize,
+    pub drain_wait: Option<u64>,
+    pub log: String,
+    pub log_format: LogFormat,
+    pub throttle: Throttle,
+}
+
+/// The one header that is read from a listed proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`.
+    #[serde(rename = "x-forwarded-for")]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    #[serde(rename = "forwarded")]
+    Forwarded,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// Puts the layers together and refuses what cannot work.
+    pub fn load(overrides: &Overrides) -> anyhow::Result<Self> {
+        let mut layers = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = config_file(overrides) {
+            if !file.is_file() {
+                bail!("the configuration file {} does not exist", file.display());
+            }
+            layers = layers.merge(Toml::file_exact(&file));
+        }
+        layers = layers.merge(Env::raw().only(&["DATABASE_URL"]));
+        layers = layers.merge(Env::prefixed("CLAVIGER_").ignore(&["config", "postgres_user"]).split("__"));
+        if let Some(data_dir) = &overrides.data_dir {
+            layers = layers.merge(Serialized::default("data_dir", data_dir));
+        }
+        if let Some(listen) = &overrides.listen {
+            layers = layers.merge(Serialized::default("listen", listen));
+        }
+        let config: Self = layers.extract().map_err(|error| anyhow::anyhow!("configuration: {error}"))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether generated secrets and plain http are refused.
+    #[must_use]
+    pub fn is_production(&self) -> bool {
+        self.production.unwrap_or(self.database_url.is_some())
+    }
+
+    /// Whether plain http is refused.
+    #[must_use]
+    pub fn requires_https(&self) -> bool {
+        self.require_https.unwrap_or(self.is_production())
+    }
+
+    /// Seconds between SIGTERM and the end of listening.
+    #[must_use]
+    pub fn drain_wait(&self) -> u64 {
+        self.drain_wait.unwrap_or(if self.is_production() { 5 } else { 0 })
+    }
+
+    /// The database's two logins; `None` for a private database.
+    pub fn database_urls(&self) -> anyhow::Result<Option<DatabaseUrls>> {
+        let Some(application) = &self.database_url else { return Ok(None) };
+        let migration = self.migration_url.as_ref().map(|url| url.expose_secret());
+        // The parser's own message may quote the URL, and with it the password.
+        let urls = DatabaseUrls::parse(application.expose_secret(), migration)
+            .map_err(|_| anyhow::anyhow!("DATABASE_URL or CLAVIGER_MIGRATION_URL is not a postgres:// URL"))?;
+        Ok(Some(urls))
+    }
+
+    /// What the issuer needs. `listening` is the bound address, if there is one already.
+    #[must_use]
+    pub fn issuer_settings(&self, listening: Option<SocketAddr>) -> Settings {
+        Settings {
+            public_url: self.public_url.clone().unwrap_or_else(|| local_url(listening.unwrap_or(self.listen))),
+            brand: self.brand.clone(),
+            default_tenant: self.default_tenant.clone(),
+            token_lifetime: self.token_lifetime,
+            throttle: self.throttle,
+        }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if !(1..=8).contains(&self.brand.len()) || !self.brand.bytes().all(|b| b.is_ascii_lowercase()) {
+            bail!("configuration: brand is 1 to 8 lower-case letters");
+        }
+        check_lifetime(Some(self.token_lifetime)).context("configuration")?;
+        if !(2..=1000).contains(&self.database_connections) {
+            bail!("configuration: database_connections is 2 to 1000");
+        }
+        if self.master_key.is_some() && self.master_key_file.is_some() {
+            bail!("configuration: give master_key or master_key_file, not both");
+        }
+        if let Some(url) = &self.public_url {
+            let plain = matches!(url.scheme(), "http" | "https") && url.host().is_some();
+            if !plain || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+                bail!("configuration: public_url is http:// or https:// with a host, and neither query, fragment nor user");
+            }
+            if self.is_production() && url.scheme() != "https" && self.requires_https() {
+                bail!("configuration: in production public_url begins with https:// (or set require_https = false and know why)");
+            }
+        } else if self.is_production() {
+            bail!("configuration: production needs public_url (CLAVIGER_PUBLIC_URL): where the world reaches this server");
+        }
+        if self.is_production() && self.master_key.is_none() && self.master_key_file.is_none() {
+            bail!(
+                "configuration: production needs a master key and makes none by itself: set CLAVIGER_MASTER_KEY or \
+                 CLAVIGER_MASTER_KEY_FILE (`openssl rand -base64 32` makes one; keep a copy where the database is not)"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The file that was named, by the command line or the environment.
+fn config_file(overrides: &Overrides) -> Option<PathBuf> {
+    overrides.file.clone().or_else(|| std::env::var_os("CLAVIGER_CONFIG").map(PathBuf::from))
+}
+
+fn local_url(listening: SocketAddr) -> Url {
+    let host = match listening.ip() {
+        ip if ip.is_unspecified() => "localhost".to_owned(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+    };
+    let mut url = Url::parse(&format!("http://{host}:{}", listening.port()));
+    if url.is_err() {
+        url = Url::parse("http://localhost");
+    }
+    #[expect(clippy::unwrap_used, reason = "a constant that parses")]
+    url.unwrap()
+}
+
+/// A list, or, from the environment, text with commas.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    struct Networks;
+    impl<'de> Visitor<'de> for Networks {
+        type Value = Vec<IpNet>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of addresses or networks, such as 10.0.0.0/8")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(network).collect()
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut networks = Vec::new();
+            while let Some(one) = list.next_element::<String>()? {
+                networks.push(network(&one)?);
+            }
+            Ok(networks)
+        }
+    }
+    deserializer.deserialize_any(Networks)
+}
+
+fn network<E: de::Error>(text: &str) -> Result<IpNet, E> {
+    let network: IpNet = match text.parse() {
+        Ok(network) => network,
+        Err(_) => match text.parse::<std::net::IpAddr>() {
+            Ok(address) => address.into(),
+            Err(_) => return Err(E::custom(format!("`{text}` is neither an address nor a network such as 10.0.0.0/8"))),
+        },
+    };
+    if network.prefix_len() == 0 {
+        return Err(E::custom(format!("{network} would believe everybody's forwarding headers")));
+    }
+    Ok(network)
+}
+
+/// The name of the master key's file in a trial run.
+#[must_use]
+pub fn trial_master_key(data_dir: &Path) -> PathBuf {
+    data_dir.join("master.key")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_printed_defaults_are_a_working_configuration() {
+        let config: Config = Figment::from(Toml::string(DEFAULTS)).extract().unwrap();
+        assert!(!config.is_production() && !config.requires_https());
+        assert!(config.check().is_ok());
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named() {
+        let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string("lisen = \"x\""));
+        assert!(layers.extract::<Config>().unwrap_err().to_string().contains("lisen"));
+    }
+
+    #[test]
+    fn production_refuses_to_start_without_a_master_key_or_public_url() {
+        let with = |more: &str| {
+            let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(more));
+            layers.extract::<Config>().unwrap().check()
+        };
+        assert!(
+            with("database_url = 'postgres://x'\npublic_url = 'https://id.example'")
+                .unwrap_err()
+                .to_string()
+                .contains("master key")
+        );
+        assert!(with("database_url = 'postgres://x'\nmaster_key = 'x'").unwrap_err().to_string().contains("public_url"));
+        assert!(with("database_url = 'postgres://x'\nmaster_key = 'x'\npublic_url = 'http://id.example'").is_err());
+        assert!(with("database_url = 'postgres://x'\nmaster_key = 'x'\npublic_url = 'https://id.example'").is_ok());
+    }
+
+    #[test]
+    fn proxies_are_listed_one_by_one_and_never_everybody() {
+        let with = |value: &str| {
+            let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&format!("trusted_proxies = {value}")));
+            layers.extract::<Config>().map(|config| config.trusted_proxies.len())
+        };
+        assert_eq!(with("'10.0.0.1, 192.168.0.0/16'").unwrap(), 2);
+        assert_eq!(with("['::1']").unwrap(), 1);
+        assert!(with("'0.0.0.0/0'").is_err());
+        assert!(with("'proxy'").is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string("database_url = 'postgres://u:canary@h/d'"));
+        assert!(!format!("{:?}", layers.extract::<Config>().unwrap()).contains("canary"));
+    }
+}

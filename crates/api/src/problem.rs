@@ -1,0 +1,200 @@
+//! Refusals and faults as problem documents (RFC 9457): the one table of statuses.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use claviger_issuer::{Failure, Fault, Refusal};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Why a request was not done. Sent as `application/problem+json` (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "urn:claviger:problem:not_found", "title": "Not Found", "status": 404,
+    "detail": "There is no such thing here.", "error": "not_found"
+}))]
+pub(crate) struct Problem {
+    /// A URN that names the kind of problem.
+    r#type: String,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong with this request, and the way out.
+    detail: String,
+    /// The kind of problem as a word for programs; OAuth's where OAuth has one.
+    error: &'static str,
+    /// The field that is wrong, where one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+/// What a handler answers with when it does not answer with success.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    error: &'static str,
+    detail: String,
+    field: Option<String>,
+    retry_after: Option<u64>,
+    challenge: Option<String>,
+    /// Logged at the border, never told.
+    fault: Option<Fault>,
+    /// Said by the answer itself only where the border cannot say it.
+    request_id: Option<String>,
+}
+
+/// A handler's result.
+pub(crate) type Answered<T> = Result<T, Answer>;
+
+impl Answer {
+    pub(crate) fn new(status: StatusCode, error: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            error,
+            detail: detail.into(),
+            field: None,
+            retry_after: None,
+            challenge: None,
+            fault: None,
+            request_id: None,
+        }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+    }
+
+    pub(crate) fn unprocessable(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let mut answer = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail);
+        answer.field = Some(field.into());
+        answer
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Refusal::NotFound.into()
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "Something broke here. The request's id is in X-Request-Id.")
+    }
+
+    /// For an answer that the border does not dress any more.
+    pub(crate) fn of_request(mut self, id: &str) -> Self {
+        self.request_id = Some(id.to_owned());
+        self
+    }
+
+    /// The fault behind it, to be logged once.
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        let text = sentence(&refusal.to_string());
+        match refusal {
+            Refusal::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", text),
+            Refusal::InvalidPair => Self::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "No key answers to this. Send `Authorization: KEY:SECRET` with a key that is active and not expired.",
+            ),
+            Refusal::Throttled { retry_after } => {
+                let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text);
+                answer.retry_after = Some(retry_after);
+                answer
+            }
+            Refusal::InvalidScope(_) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_scope",
+                format!("{text} Ask for less, or leave `scope` out to get all that the key holds."),
+            ),
+            Refusal::Unauthenticated => {
+                let detail = "Send `Authorization: Bearer TOKEN`, or `Authorization: Basic` with an API key and its secret.";
+                let mut answer = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
+                answer.challenge = Some("Bearer".into());
+                answer
+            }
+            Refusal::InvalidToken(why) => {
+                let detail = format!("{text} Exchange the key and secret for a new one at POST /v1/authentications.");
+                let mut answer = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", detail);
+                answer.challenge = Some(format!("Bearer error=\"invalid_token\", error_description=\"{why}\""));
+                answer
+            }
+            Refusal::InsufficientScope(scope) => {
+                let mut answer = Self::new(StatusCode::FORBIDDEN, "insufficient_scope", text);
+                answer.challenge = Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""));
+                answer
+            }
+            Refusal::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", text),
+            Refusal::Invalid { field, .. } => Self::unprocessable(field, text),
+        }
+    }
+}
+
+impl From<Failure> for Answer {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refusal(refusal) => refusal.into(),
+            Failure::Fault(fault @ (Fault::Store(_) | Fault::Overloaded(_))) => {
+                let detail = "It is not known whether this was done: something that we depend on did not answer. Try again.";
+                let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", detail);
+                answer.retry_after = Some(1);
+                answer.fault = Some(fault);
+                answer
+            }
+            Failure::Fault(fault @ Fault::Internal(_)) => {
+                let mut answer = Self::internal();
+                answer.fault = Some(fault);
+                answer
+            }
+        }
+    }
+}
+
+/// Begins with a capital and ends with a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)
+    }
+}
+
+impl ResponseError for Answer {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponseBuilder::new(self.status);
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        // A scope comes from the caller: what is no header value is left out.
+        if let Some(challenge) = self.challenge.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
+        if let Some(id) = &self.request_id {
+            response.insert_header(("x-request-id", id.as_str()));
+        }
+        let problem = Problem {
+            r#type: format!("urn:claviger:problem:{}", self.error),
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: self.detail.clone(),
+            error: self.error,
+            field: self.field.clone(),
+        };
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        response.body(serde_json::to_string(&problem).unwrap_or_default())
+    }
+}

@@ -1,0 +1,119 @@
+//! The one route table. The OpenAPI document is made from it.
+
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::{StatusCode, header};
+use actix_web::web::{self, Data};
+use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::problem::Answer;
+use crate::{docs, health, v1, well_known};
+
+/// What every tenant serves under `/t/{tenant}`, and the root for whichever tenant the credential names.
+pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
+    routes
+        .service(v1::authentications::create)
+        .service(v1::me::show)
+        .service(v1::introspect::introspect)
+        .service(v1::public_key::show)
+        .service(v1::users::create)
+        .service(v1::users::list)
+        .service(v1::users::show)
+        .service(v1::users::change)
+        .service(v1::users::delete)
+        .service(v1::applications::create)
+        .service(v1::applications::list)
+        .service(v1::applications::show)
+        .service(v1::applications::change)
+        .service(v1::applications::delete)
+        .service(v1::keys::create)
+        .service(v1::keys::list)
+        .service(v1::keys::rotate)
+        .service(v1::keys::show)
+        .service(v1::keys::change)
+        .service(v1::keys::revoke)
+        .service(v1::audit::list)
+        .service(well_known::jwks)
+        .service(well_known::metadata);
+}
+
+/// What the installation serves.
+pub(crate) fn root_routes(routes: &mut ServiceConfig<'_>) {
+    routes
+        .service(v1::tenants::create)
+        .service(v1::tenants::list)
+        .service(v1::tenants::show)
+        .service(v1::tenants::change)
+        .service(v1::tenants::delete)
+        .service(well_known::metadata_path_inserted)
+        .service(health::alive)
+        .service(health::ready)
+        .service(docs::document)
+        .map(|plain| plain.service(docs::to_console).service(docs::console));
+}
+
+/// Which methods each path takes, to tell 405 from 404.
+pub(crate) struct Methods(Vec<(Vec<String>, String)>);
+
+impl Methods {
+    /// From the OpenAPI document.
+    pub(crate) fn of(document: &serde_json::Value) -> Self {
+        let paths = document.get("paths").and_then(serde_json::Value::as_object);
+        let methods = paths.into_iter().flatten().map(|(path, operations)| {
+            let mut allowed: Vec<String> =
+                operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
+            if allowed.iter().any(|method| method == "GET") {
+                allowed.push("HEAD".into());
+            }
+            (path.split('/').map(str::to_owned).collect(), allowed.join(", "))
+        });
+        Self(methods.collect())
+    }
+
+    /// Of a path whose segments match; `{…}` matches any.
+    fn allowed(&self, path: &str) -> Option<&str> {
+        let asked: Vec<&str> = path.split('/').collect();
+        let matches = |template: &[String]| {
+            template.len() == asked.len()
+                && template.iter().zip(&asked).all(|(want, have)| want == have || want.starts_with('{') && !have.is_empty())
+        };
+        self.0.iter().find(|(template, _)| matches(template)).map(|(_, allowed)| allowed.as_str())
+    }
+}
+
+/// What no route took.
+pub(crate) async fn nowhere(req: ServiceRequest) -> Result<ServiceResponse, actix_web::Error> {
+    let response = refuse(req.request());
+    Ok(req.into_response(response))
+}
+
+fn refuse(req: &HttpRequest) -> HttpResponse {
+    let allowed = req.app_data::<Data<Methods>>().and_then(|methods| methods.allowed(req.path()));
+    let Some(allowed) = allowed else {
+        return Answer::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path. See /docs.").error_response();
+    };
+    let detail = format!("This path takes {allowed}. See /docs.");
+    let mut response = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail).error_response();
+    if let Ok(allowed) = header::HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+/// Errors of the framework's own extractors as problems.
+pub(crate) fn extractor_errors(plain: &mut web::ServiceConfig) {
+    plain
+        .app_data(web::PayloadConfig::new(crate::body::LONGEST_BODY))
+        .app_data(web::QueryConfig::default().error_handler(|error, _| {
+            Answer::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("The query does not fit: {error}.")).into()
+        }))
+        .app_data(web::PathConfig::default().error_handler(|_, _| Answer::not_found().into()))
+        .app_data(web::FormConfig::default().limit(crate::body::LONGEST_BODY).error_handler(|error, _| {
+            let status = match error.status_code() {
+                StatusCode::PAYLOAD_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
+                _ => StatusCode::BAD_REQUEST,
+            };
+            Answer::new(status, "invalid_request", format!("Send the fields as application/x-www-form-urlencoded: {error}."))
+                .into()
+        }));
+}

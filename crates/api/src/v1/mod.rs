@@ -1,0 +1,11 @@
+//! One file for each thing that `/v1` serves.
+
+pub(crate) mod applications;
+pub(crate) mod audit;
+pub(crate) mod authentications;
+pub(crate) mod introspect;
+pub(crate) mod keys;
+pub(crate) mod me;
+pub(crate) mod public_key;
+pub(crate) mod tenants;
+pub(crate) mod users;

@@ -1,0 +1,209 @@
+//! Tenants, managed by the admins of the default tenant.
+
+use actix_web::web::{Data, Json, Path, Query};
+use actix_web::{HttpResponse, delete, get, patch, post};
+use chrono::{DateTime, Utc};
+use claviger_issuer::Issuer;
+use claviger_issuer::settings::{TenantSettings, Throttle};
+use claviger_issuer::tenant::{NewTenant, TenantChange};
+use claviger_store::tenant::Tenant;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::body::Body;
+use crate::caller::{Caller, TenantsRead, TenantsWrite};
+use crate::page::{Page, PageQuery};
+use crate::problem::Answered;
+
+/// A tenant to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantIn {
+    /// Its name in URLs: 1 to 63 of `a-z`, `0-9` and `-`. Never changes and is never given twice.
+    #[schema(example = "acme")]
+    slug: String,
+    /// Its name for people.
+    #[schema(example = "Acme Inc.")]
+    name: Option<String>,
+    /// Its settings.
+    #[serde(default)]
+    settings: SettingsIn,
+}
+
+/// What to change of a tenant; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantChangeIn {
+    /// Its name for people.
+    name: Option<String>,
+    /// All of its settings.
+    settings: Option<SettingsIn>,
+    /// Whether it may act.
+    disabled: Option<bool>,
+}
+
+/// Settings of a tenant; what is absent is taken from the installation.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SettingsIn {
+    /// Seconds that a token from a key lives.
+    #[schema(minimum = 5, maximum = 8_640_000, example = 3600)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_lifetime: Option<i32>,
+    /// Failed exchanges of one key from one address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    throttle: Option<ThrottleIn>,
+}
+
+/// How many failures are looked at before attempts are refused unseen.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ThrottleIn {
+    /// Failures in a window, 1 to 1000.
+    #[schema(example = 5)]
+    failures: u32,
+    /// Seconds from the first failure until they are forgotten, 1 to 86400.
+    #[schema(example = 900)]
+    window: u32,
+}
+
+impl From<SettingsIn> for TenantSettings {
+    fn from(settings: SettingsIn) -> Self {
+        let SettingsIn { token_lifetime, throttle } = settings;
+        let throttle = throttle.map(|ThrottleIn { failures, window }| Throttle { failures, window });
+        Self { token_lifetime, throttle }
+    }
+}
+
+/// A tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantView {
+    id: Uuid,
+    /// Its name in URLs.
+    #[schema(example = "acme")]
+    pub(crate) slug: String,
+    /// Its name for people.
+    #[schema(example = "Acme Inc.")]
+    name: String,
+    /// `active` or `disabled`.
+    #[schema(example = "active")]
+    pub(crate) status: &'static str,
+    /// Its settings.
+    #[schema(value_type = SettingsIn)]
+    settings: serde_json::Value,
+    created_at: DateTime<Utc>,
+}
+
+impl From<Tenant> for TenantView {
+    fn from(tenant: Tenant) -> Self {
+        let Tenant { id, slug, name, settings, created_at, status } = tenant;
+        Self { id: id.0, slug, name, status: status.word(), settings, created_at }
+    }
+}
+
+/// Make a tenant
+#[utoipa::path(
+    tag = "Tenants",
+    operation_id = "createTenant",
+    request_body = TenantIn,
+    responses(
+        (status = 201, description = "The tenant, with its signing key and audit trail", body = TenantView),
+        (status = 409, description = "The slug is taken", body = crate::problem::Problem),
+        (status = 422, description = "A field is wrong", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["tenants:write"]), ("basic" = ["tenants:write"])),
+)]
+#[post("/v1/tenants")]
+pub(crate) async fn create(caller: Caller<TenantsWrite>, issuer: Data<Issuer>, body: Body<TenantIn>) -> Answered<HttpResponse> {
+    let TenantIn { slug, name, settings } = body.0;
+    let new = NewTenant { slug, name, settings: settings.into() };
+    let tenant = issuer.create_tenant(&caller.actor(), new).await?;
+    Ok(HttpResponse::Created().json(TenantView::from(tenant)))
+}
+
+/// List tenants
+#[utoipa::path(
+    tag = "Tenants",
+    operation_id = "listTenants",
+    params(PageQuery),
+    responses((status = 200, description = "Tenants in order of slug", body = Page<TenantView>)),
+    security(("bearer" = ["tenants:read"]), ("basic" = ["tenants:read"])),
+)]
+#[get("/v1/tenants")]
+pub(crate) async fn list(
+    _: Caller<TenantsRead>,
+    issuer: Data<Issuer>,
+    page: Query<PageQuery>,
+) -> Answered<Json<Page<TenantView>>> {
+    let limit = page.limit()?;
+    let tenants = issuer.list_tenants(page.after.as_deref(), limit).await?;
+    Ok(Json(Page::of(tenants, limit, |tenant| tenant.slug.clone())))
+}
+
+/// Show a tenant
+#[utoipa::path(
+    tag = "Tenants",
+    operation_id = "showTenant",
+    params(("slug" = String, Path, description = "The tenant's slug", example = "acme")),
+    responses(
+        (status = 200, description = "The tenant", body = TenantView),
+        (status = 404, description = "There is none", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["tenants:read"]), ("basic" = ["tenants:read"])),
+)]
+#[get("/v1/tenants/{slug}")]
+pub(crate) async fn show(_: Caller<TenantsRead>, issuer: Data<Issuer>, slug: Slug) -> Answered<Json<TenantView>> {
+    Ok(Json(issuer.find_tenant(&slug.slug).await?.into()))
+}
+
+/// Change a tenant
+#[utoipa::path(
+    tag = "Tenants",
+    operation_id = "changeTenant",
+    params(("slug" = String, Path, description = "The tenant's slug", example = "acme")),
+    request_body(content = TenantChangeIn, example = json!({ "disabled": true })),
+    responses(
+        (status = 200, description = "The tenant as it is now", body = TenantView),
+        (status = 404, description = "There is none", body = crate::problem::Problem),
+        (status = 409, description = "The default tenant cannot be disabled", body = crate::problem::Problem),
+        (status = 422, description = "A field is wrong", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["tenants:write"]), ("basic" = ["tenants:write"])),
+)]
+#[patch("/v1/tenants/{slug}")]
+pub(crate) async fn change(
+    caller: Caller<TenantsWrite>,
+    issuer: Data<Issuer>,
+    slug: Slug,
+    body: Body<TenantChangeIn>,
+) -> Answered<Json<TenantView>> {
+    let TenantChangeIn { name, settings, disabled } = body.0;
+    let change = TenantChange { name, settings: settings.map(Into::into), disabled };
+    Ok(Json(issuer.change_tenant(&caller.actor(), &slug.slug, change).await?.into()))
+}
+
+/// End a tenant for good
+#[utoipa::path(
+    tag = "Tenants",
+    operation_id = "deleteTenant",
+    params(("slug" = String, Path, description = "The tenant's slug", example = "acme")),
+    responses(
+        (status = 204, description = "Its keys and tokens count no more"),
+        (status = 404, description = "There is none", body = crate::problem::Problem),
+        (status = 409, description = "The default tenant cannot be deleted", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["tenants:write"]), ("basic" = ["tenants:write"])),
+)]
+#[delete("/v1/tenants/{slug}")]
+pub(crate) async fn delete(caller: Caller<TenantsWrite>, issuer: Data<Issuer>, slug: Slug) -> Answered<HttpResponse> {
+    issuer.delete_tenant(&caller.actor(), &slug.slug).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Taken by name, because the path may also hold the tenant that it is mounted under.
+#[derive(Deserialize)]
+pub(crate) struct SlugInPath {
+    slug: String,
+}
+type Slug = Path<SlugInPath>;

@@ -1,0 +1,177 @@
+//! People of a tenant.
+
+use actix_web::web::{Data, Json, Path, Query};
+use actix_web::{HttpResponse, delete, get, patch, post};
+use chrono::{DateTime, Utc};
+use claviger_issuer::Issuer;
+use claviger_issuer::user::{NewUser, UserChange};
+use claviger_store::id::UserId;
+use claviger_store::user::User;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::body::{Body, present};
+use crate::caller::{Caller, UsersRead, UsersWrite};
+use crate::page::{Page, PageQuery};
+use crate::problem::{Answer, Answered};
+
+/// A user to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserIn {
+    /// At most 128 letters, digits and `. _ @ + -`. Unique in the tenant whatever its case; never changes.
+    #[schema(example = "alice")]
+    username: String,
+    /// Kept in lower case.
+    #[schema(example = "alice@example.com")]
+    email: Option<String>,
+}
+
+/// What to change of a user; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserChangeIn {
+    /// The address; `null` removes it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    email: Option<Option<String>>,
+    /// Whether the person may act.
+    disabled: Option<bool>,
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UserView {
+    /// The `sub` of this person's tokens.
+    id: Uuid,
+    /// The login name.
+    #[schema(example = "alice")]
+    pub(crate) username: String,
+    /// In lower case.
+    #[schema(example = "alice@example.com")]
+    email: Option<String>,
+    /// `active` or `disabled`.
+    #[schema(example = "active")]
+    pub(crate) status: &'static str,
+    created_at: DateTime<Utc>,
+}
+
+impl From<User> for UserView {
+    fn from(user: User) -> Self {
+        let User { id, username, email, created_at, status } = user;
+        Self { id: id.0, username, email, status: status.word(), created_at }
+    }
+}
+
+/// Make a user
+#[utoipa::path(
+    tag = "Users",
+    operation_id = "createUser",
+    request_body = UserIn,
+    responses(
+        (status = 201, description = "The user", body = UserView),
+        (status = 409, description = "The username or address is taken", body = crate::problem::Problem),
+        (status = 422, description = "A field is wrong", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["users:write"]), ("basic" = ["users:write"])),
+)]
+#[post("/v1/users")]
+pub(crate) async fn create(caller: Caller<UsersWrite>, issuer: Data<Issuer>, body: Body<UserIn>) -> Answered<HttpResponse> {
+    let UserIn { username, email } = body.0;
+    let user = issuer.create_user(caller.tenant(), &caller.actor(), NewUser { username, email }).await?;
+    Ok(HttpResponse::Created().json(UserView::from(user)))
+}
+
+/// List users
+#[utoipa::path(
+    tag = "Users",
+    operation_id = "listUsers",
+    params(PageQuery),
+    responses((status = 200, description = "Users in order of id", body = Page<UserView>)),
+    security(("bearer" = ["users:read"]), ("basic" = ["users:read"])),
+)]
+#[get("/v1/users")]
+pub(crate) async fn list(
+    caller: Caller<UsersRead>,
+    issuer: Data<Issuer>,
+    page: Query<PageQuery>,
+) -> Answered<Json<Page<UserView>>> {
+    let limit = page.limit()?;
+    let after = page.after.as_deref().map(str::parse).transpose();
+    let after = after.map_err(|_| Answer::unprocessable("after", "Send `next` of the page before, as it was."))?;
+    let users = issuer.list_users(caller.tenant(), after, limit).await?;
+    Ok(Json(Page::of(users, limit, |user| user.id.to_string())))
+}
+
+/// Show a user
+#[utoipa::path(
+    tag = "Users",
+    operation_id = "showUser",
+    params(("id" = Uuid, Path, description = "The user's id")),
+    responses(
+        (status = 200, description = "The user", body = UserView),
+        (status = 404, description = "There is none in this tenant", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["users:read"]), ("basic" = ["users:read"])),
+)]
+#[get("/v1/users/{id}")]
+pub(crate) async fn show(caller: Caller<UsersRead>, issuer: Data<Issuer>, path: Path<UserInPath>) -> Answered<Json<UserView>> {
+    Ok(Json(issuer.find_user(caller.tenant(), path.id()?).await?.into()))
+}
+
+/// Change a user
+#[utoipa::path(
+    tag = "Users",
+    operation_id = "changeUser",
+    params(("id" = Uuid, Path, description = "The user's id")),
+    request_body(content = UserChangeIn, example = json!({ "disabled": true })),
+    responses(
+        (status = 200, description = "The user as it is now", body = UserView),
+        (status = 404, description = "There is none in this tenant", body = crate::problem::Problem),
+        (status = 409, description = "The address is taken", body = crate::problem::Problem),
+        (status = 422, description = "A field is wrong", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["users:write"]), ("basic" = ["users:write"])),
+)]
+#[patch("/v1/users/{id}")]
+pub(crate) async fn change(
+    caller: Caller<UsersWrite>,
+    issuer: Data<Issuer>,
+    path: Path<UserInPath>,
+    body: Body<UserChangeIn>,
+) -> Answered<Json<UserView>> {
+    let UserChangeIn { email, disabled } = body.0;
+    let change = UserChange { email, disabled };
+    Ok(Json(issuer.change_user(caller.tenant(), &caller.actor(), path.id()?, change).await?.into()))
+}
+
+/// End a user for good
+#[utoipa::path(
+    tag = "Users",
+    operation_id = "deleteUser",
+    params(("id" = Uuid, Path, description = "The user's id")),
+    responses(
+        (status = 204, description = "The person's keys and tokens count no more; the address is forgotten"),
+        (status = 404, description = "There is none in this tenant", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["users:write"]), ("basic" = ["users:write"])),
+)]
+#[delete("/v1/users/{id}")]
+pub(crate) async fn delete(caller: Caller<UsersWrite>, issuer: Data<Issuer>, path: Path<UserInPath>) -> Answered<HttpResponse> {
+    issuer.delete_user(caller.tenant(), &caller.actor(), path.id()?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Taken by name, because the path may also hold the tenant that it is mounted under.
+#[derive(Deserialize)]
+pub(crate) struct UserInPath {
+    id: String,
+}
+
+impl UserInPath {
+    /// What is no id is the id of nobody.
+    fn id(&self) -> Result<UserId, Answer> {
+        self.id.parse().map_err(|_| Answer::not_found())
+    }
+}
