@@ -94,6 +94,7 @@ mod tests {
             tenant: None,
             client_id: None,
             username: None,
+            key_id: None,
             actor: None,
         }
     }

@@ -85,13 +85,7 @@ pub(crate) struct Outcome {
 
 /// One request as bytes. A body brings its `content-length`; a method that usually carries one says 0
 /// without (RFC 9110 §8.6). Values are written as they are given.
-pub(crate) fn request(
-    method: &str,
-    path: &str,
-    host: &str,
-    headers: &[(&str, &str)],
-    body: Option<&str>,
-) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, host: &str, headers: &[(&str, &str)], body: Option<&str>) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
@@ -114,10 +108,7 @@ pub(crate) fn run_blocking(target: &Target, plan: &Plan) -> io::Result<Outcome> 
         thread::Builder::new()
             .name("load".to_owned())
             .spawn_scoped(scope, || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_io()
-                    .enable_time()
-                    .build()?;
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
                 Ok(runtime.block_on(run(target, plan)))
             })?
             .join()
@@ -135,17 +126,10 @@ pub(crate) async fn run(target: &Target, plan: &Plan) -> Outcome {
 /// [`run`] with another wait for the last answers than ten seconds.
 pub(crate) async fn run_with_grace(target: &Target, plan: &Plan, grace: Duration) -> Outcome {
     // Connections live in tasks, so the requests are shared; copied once, before the clock starts.
-    let shared = Arc::new(Shared {
-        target: target.clone(),
-        next: AtomicUsize::new(0),
-    });
+    let shared = Arc::new(Shared { target: target.clone(), next: AtomicUsize::new(0) });
     let from = Instant::now() + plan.warm_up;
     let until = from + plan.measure;
-    let window = Window {
-        from,
-        until,
-        latest: until + grace,
-    };
+    let window = Window { from, until, latest: until + grace };
     let mut connections = JoinSet::new();
     for _ in 0..plan.concurrency {
         connections.spawn(keep_busy(Arc::clone(&shared), window));
@@ -186,13 +170,7 @@ impl Shared {
 async fn keep_busy(shared: Arc<Shared>, window: Window) -> Tally {
     let mut tally = Tally::default();
     // One timer for the whole life of the connection instead of one per request.
-    if timeout_at(
-        window.latest.into(),
-        exchange_until_end(&shared, window, &mut tally),
-    )
-    .await
-    .is_err()
-    {
+    if timeout_at(window.latest.into(), exchange_until_end(&shared, window, &mut tally)).await.is_err() {
         tally.errors += 1;
     }
     tally
@@ -249,10 +227,7 @@ async fn exchange(
         Ok(answer)
     } else {
         // One request is under way at a time: more bytes mean that the two sides disagree.
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "bytes after the answer",
-        ))
+        Err(io::Error::new(io::ErrorKind::InvalidData, "bytes after the answer"))
     }
 }
 
@@ -267,14 +242,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn note(
-        &mut self,
-        answer: Answer,
-        expected: u16,
-        started: Instant,
-        now: Instant,
-        window: Window,
-    ) {
+    fn note(&mut self, answer: Answer, expected: u16, started: Instant, now: Instant, window: Window) {
         self.answers += 1;
         if answer.status != expected {
             *self.unexpected.entry(answer.status).or_default() += 1;
@@ -287,13 +255,7 @@ impl Tally {
     }
 
     fn add(&mut self, other: &Tally) {
-        let Tally {
-            requests,
-            answers,
-            errors,
-            unexpected,
-            latencies,
-        } = other;
+        let Tally { requests, answers, errors, unexpected, latencies } = other;
         self.requests += requests;
         self.answers += answers;
         self.errors += errors;
@@ -305,11 +267,7 @@ impl Tally {
 
     fn outcome(self, measured: Duration) -> Outcome {
         let seconds = measured.as_secs_f64();
-        let per_second = if seconds > 0.0 {
-            self.requests as f64 / seconds
-        } else {
-            0.0
-        };
+        let per_second = if seconds > 0.0 { self.requests as f64 / seconds } else { 0.0 };
         Outcome {
             requests: self.requests,
             answers: self.answers,

@@ -73,18 +73,8 @@ impl Cost {
     }
 }
 
-const HEADINGS: [&str; 10] = [
-    "operation",
-    "concurrency",
-    "per second",
-    "p50 ms",
-    "p99 ms",
-    "CPU µs/request",
-    "RSS MiB",
-    "ratios",
-    "unexpected",
-    "note",
-];
+const HEADINGS: [&str; 10] =
+    ["operation", "concurrency", "per second", "p50 ms", "p99 ms", "CPU µs/request", "RSS MiB", "ratios", "unexpected", "note"];
 
 /// Columns that hold numbers stand flush right.
 const NUMBERS: std::ops::RangeInclusive<usize> = 1..=6;
@@ -106,13 +96,12 @@ impl Report {
         let mut text = format!("{}: {cpu}, {cores} cores, Linux {kernel}\n\n", self.date);
         for (number, line) in lines.iter().enumerate() {
             let aligned = line.iter().zip(widths).enumerate();
-            let cells = aligned.map(|(column, (cell, width))| {
-                if NUMBERS.contains(&column) {
-                    format!("{cell:>width$}")
-                } else {
-                    format!("{cell:<width$}")
-                }
-            });
+            let cells =
+                aligned.map(
+                    |(column, (cell, width))| {
+                        if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                    },
+                );
             push_line(&mut text, cells);
             if number == 0 {
                 let rule = widths.iter().enumerate().map(|(column, width)| {
@@ -136,34 +125,17 @@ impl Report {
 
 impl Row {
     fn cells(&self) -> [String; HEADINGS.len()] {
-        let Row {
-            operation,
-            concurrency,
-            measured,
-            cost,
-            ratios,
-            note,
-        } = self;
+        let Row { operation, concurrency, measured, cost, ratios, note } = self;
         let (per_second, p50, p99, unexpected) = match measured {
             Measured::Load(outcome) if outcome.max_us == 0 => {
                 // No good answer: a latency of zero would look splendid.
                 let none = String::new();
                 (outcome.per_second, none.clone(), none, unexpected(outcome))
             }
-            Measured::Load(outcome) => (
-                outcome.per_second,
-                millis(outcome.p50_us),
-                millis(outcome.p99_us),
-                unexpected(outcome),
-            ),
-            Measured::Throughput { per_second } => {
-                (*per_second, String::new(), String::new(), String::new())
-            }
+            Measured::Load(outcome) => (outcome.per_second, millis(outcome.p50_us), millis(outcome.p99_us), unexpected(outcome)),
+            Measured::Throughput { per_second } => (*per_second, String::new(), String::new(), String::new()),
         };
-        let ratios: Vec<String> = ratios
-            .iter()
-            .map(|(what, times)| format!("{times:.2}x {what}"))
-            .collect();
+        let ratios: Vec<String> = ratios.iter().map(|(what, times)| format!("{times:.2}x {what}")).collect();
         [
             escaped(operation),
             concurrency.to_string(),
@@ -190,28 +162,16 @@ fn push_line(text: &mut String, cells: impl Iterator<Item = String>) {
 
 /// "none", or "12x 429, 3 errors".
 fn unexpected(outcome: &Outcome) -> String {
-    let mut parts: Vec<String> = outcome
-        .unexpected
-        .iter()
-        .map(|(status, count)| format!("{count}x {status}"))
-        .collect();
+    let mut parts: Vec<String> = outcome.unexpected.iter().map(|(status, count)| format!("{count}x {status}")).collect();
     if outcome.errors > 0 {
         parts.push(format!("{} errors", outcome.errors));
     }
-    if parts.is_empty() {
-        "none".to_owned()
-    } else {
-        parts.join(", ")
-    }
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
 /// Three digits or more that mean something.
 fn short(number: f64) -> String {
-    if number < 100.0 {
-        format!("{number:.1}")
-    } else {
-        format!("{number:.0}")
-    }
+    if number < 100.0 { format!("{number:.1}") } else { format!("{number:.0}") }
 }
 
 fn millis(micros: u64) -> String {

@@ -20,10 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use driver::{
-    Answer, Buffer, Histogram, Outcome, Plan, Target, read_answer, request, run, run_blocking,
-    run_with_grace,
-};
+use driver::{Answer, Buffer, Histogram, Outcome, Plan, Target, read_answer, request, run, run_blocking, run_with_grace};
 use report::{Cost, Machine, Measured, Report, Row, Usage, family};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,10 +56,7 @@ fn percentiles_are_those_of_the_sorted_values_within_one_percent() {
         let exact = values[values.len() * percent / 100 - 1];
         let found = histogram.percentile(percent as u64);
         assert!(found >= exact, "p{percent}: {found} flatters {exact}");
-        assert!(
-            (found - exact) as f64 <= exact as f64 * 0.01,
-            "p{percent}: {found} instead of {exact}"
-        );
+        assert!((found - exact) as f64 <= exact as f64 * 0.01, "p{percent}: {found} instead of {exact}");
     }
     assert_eq!(histogram.max(), *values.last().unwrap());
 }
@@ -108,10 +102,7 @@ fn a_request_is_written_as_http_1_1() {
          content-length: 8\r\n\r\n{\"é\":1}"
             .as_bytes()
     );
-    assert_eq!(
-        request("GET", "/", "localhost", &[], None),
-        b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
-    );
+    assert_eq!(request("GET", "/", "localhost", &[], None), b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert!(request("POST", "/", "localhost", &[], None).ends_with(b"content-length: 0\r\n\r\n"));
 }
 
@@ -134,14 +125,8 @@ async fn read_in_steps(bytes: &[u8], step: usize, count: usize) -> io::Result<Ve
     Ok(answers)
 }
 
-const KEPT: fn(u16) -> Answer = |status| Answer {
-    status,
-    close: false,
-};
-const CLOSED: fn(u16) -> Answer = |status| Answer {
-    status,
-    close: true,
-};
+const KEPT: fn(u16) -> Answer = |status| Answer { status, close: false };
+const CLOSED: fn(u16) -> Answer = |status| Answer { status, close: true };
 
 #[tokio::test]
 async fn answers_are_told_apart_however_the_reads_split() {
@@ -153,14 +138,7 @@ async fn answers_are_told_apart_however_the_reads_split() {
         HTTP/1.1 204 No Content\r\n\r\n\
         HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n\
         HTTP/1.1 401 Unauthorized\r\nconnection: x, Close\r\ncontent-length: 0\r\n\r\n";
-    let expected = [
-        KEPT(201),
-        KEPT(200),
-        KEPT(200),
-        KEPT(204),
-        KEPT(304),
-        CLOSED(401),
-    ];
+    let expected = [KEPT(201), KEPT(200), KEPT(200), KEPT(204), KEPT(304), CLOSED(401)];
     for step in [1, 2, 3, 7, 50, 4096] {
         let answers = read_in_steps(bytes, step, expected.len()).await.unwrap();
         assert_eq!(answers, expected, "{step} bytes at a time");
@@ -171,9 +149,7 @@ async fn answers_are_told_apart_however_the_reads_split() {
 async fn bodies_may_exceed_the_buffer() {
     let body = "x".repeat(100_000);
     let sized = format!("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n{body}");
-    let chunked = format!(
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n{body}\r\n0\r\n\r\n"
-    );
+    let chunked = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n{body}\r\n0\r\n\r\n");
     let bytes = sized + &chunked;
     for step in [1, 1000, 300_000] {
         let answers = read_in_steps(bytes.as_bytes(), step, 2).await.unwrap();
@@ -243,17 +219,10 @@ impl Server {
     fn start(reply: fn(usize) -> Reply) -> Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let server = Server {
-            address: listener.local_addr().unwrap(),
-            connections: Arc::default(),
-            requests: Arc::default(),
-        };
+        let server = Server { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
         let (connections, requests) = (server.connections.clone(), server.requests.clone());
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 loop {
@@ -267,11 +236,7 @@ impl Server {
     }
 
     fn target(&self) -> Target {
-        Target {
-            address: self.address,
-            requests: vec![request("GET", "/", "localhost", &[], None)],
-            expect_status: 200,
-        }
+        Target { address: self.address, requests: vec![request("GET", "/", "localhost", &[], None)], expect_status: 200 }
     }
 }
 
@@ -302,11 +267,7 @@ async fn serve(mut stream: TcpStream, requests: Arc<AtomicUsize>, reply: fn(usiz
 }
 
 fn short_plan(concurrency: usize) -> Plan {
-    Plan {
-        concurrency,
-        warm_up: Duration::from_millis(20),
-        measure: Duration::from_millis(200),
-    }
+    Plan { concurrency, warm_up: Duration::from_millis(20), measure: Duration::from_millis(200) }
 }
 
 #[test]
@@ -316,10 +277,7 @@ fn every_answer_of_a_run_is_counted() {
     assert_eq!(outcome.errors, 0);
     assert_eq!(outcome.unexpected, BTreeMap::new());
     assert!(outcome.requests > 0);
-    assert_eq!(
-        outcome.answers,
-        server.requests.load(Ordering::Relaxed) as u64
-    );
+    assert_eq!(outcome.answers, server.requests.load(Ordering::Relaxed) as u64);
     // Each connection's last answer comes when the measurement is over.
     assert!(outcome.answers >= outcome.requests + 4);
     assert_eq!(server.connections.load(Ordering::Relaxed), 4);
@@ -340,10 +298,7 @@ async fn a_closed_connection_is_replaced_without_an_error() {
     assert_eq!(outcome.errors, 0);
     assert_eq!(outcome.unexpected, BTreeMap::new());
     assert!(outcome.answers > 3);
-    assert_eq!(
-        server.connections.load(Ordering::Relaxed) as u64,
-        outcome.answers.div_ceil(3)
-    );
+    assert_eq!(server.connections.load(Ordering::Relaxed) as u64, outcome.answers.div_ceil(3));
 }
 
 #[test]
@@ -391,8 +346,7 @@ fn a_refused_connection_is_an_error() {
 
 #[test]
 fn bytes_after_the_answer_are_an_error() {
-    let server =
-        Server::start(|_| Reply::Say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nand more"));
+    let server = Server::start(|_| Reply::Say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nand more"));
     let outcome = run_blocking(&server.target(), &short_plan(1)).unwrap();
     assert_eq!(outcome.answers, 0);
     assert!(outcome.errors > 0);
@@ -406,10 +360,7 @@ fn requests_are_sent_in_turn() {
         _ => Reply::Say("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"),
     });
     let target = Target {
-        requests: vec![
-            request("GET", "/", "localhost", &[], None),
-            request("HEAD", "/", "localhost", &[], None),
-        ],
+        requests: vec![request("GET", "/", "localhost", &[], None), request("HEAD", "/", "localhost", &[], None)],
         ..server.target()
     };
     let outcome = run_blocking(&target, &short_plan(1)).unwrap();
@@ -420,10 +371,7 @@ fn requests_are_sent_in_turn() {
 #[tokio::test]
 async fn without_requests_nothing_happens() {
     let server = Server::start(|_| Reply::Say(HELLO));
-    let target = Target {
-        requests: Vec::new(),
-        ..server.target()
-    };
+    let target = Target { requests: Vec::new(), ..server.target() };
     let outcome = run(&target, &short_plan(2)).await;
     assert_eq!((outcome.answers, outcome.errors), (0, 0));
     assert_eq!(outcome.per_second, 0.0);
@@ -431,16 +379,9 @@ async fn without_requests_nothing_happens() {
 
 fn measure_and_print(concurrency: usize) {
     let server = Server::start(|_| Reply::Say(HELLO));
-    let plan = Plan {
-        concurrency,
-        warm_up: Duration::from_secs(1),
-        measure: Duration::from_secs(4),
-    };
+    let plan = Plan { concurrency, warm_up: Duration::from_secs(1), measure: Duration::from_secs(4) };
     let before = own_thread_cpu();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(run(&server.target(), &plan));
     let spent = own_thread_cpu() - before;
     println!(
@@ -490,24 +431,14 @@ fn outcome() -> Outcome {
 fn report() -> Report {
     Report {
         date: "2031-02-03".to_owned(),
-        machine: Machine {
-            cpu: "Some CPU".to_owned(),
-            cores: 2,
-            kernel: "6.1.0".to_owned(),
-        },
+        machine: Machine { cpu: "Some CPU".to_owned(), cores: 2, kernel: "6.1.0".to_owned() },
         rows: vec![
             Row {
                 operation: "exchange a key".to_owned(),
                 concurrency: 64,
                 measured: Measured::Load(outcome()),
-                cost: Some(Cost {
-                    cpu_us_per_request: 81.25,
-                    rss_mib: 123.4,
-                }),
-                ratios: vec![
-                    ("an empty route".to_owned(), 0.5),
-                    ("signing".to_owned(), 1.256),
-                ],
+                cost: Some(Cost { cpu_us_per_request: 81.25, rss_mib: 123.4 }),
+                ratios: vec![("an empty route".to_owned(), 0.5), ("signing".to_owned(), 1.256)],
                 note: "a|b".to_owned(),
             },
             Row {
@@ -543,20 +474,10 @@ fn the_table_is_aligned_markdown() {
 fn a_run_without_a_good_answer_shows_no_latency() {
     let mut report = report();
     report.rows.truncate(1);
-    report.rows[0].measured = Measured::Load(Outcome {
-        requests: 0,
-        per_second: 0.0,
-        p50_us: 0,
-        p90_us: 0,
-        p99_us: 0,
-        max_us: 0,
-        ..outcome()
-    });
+    report.rows[0].measured =
+        Measured::Load(Outcome { requests: 0, per_second: 0.0, p50_us: 0, p90_us: 0, p99_us: 0, max_us: 0, ..outcome() });
     let table = report.table();
-    assert!(
-        table.contains("|          64 |        0.0 |        |        |"),
-        "{table}"
-    );
+    assert!(table.contains("|          64 |        0.0 |        |        |"), "{table}");
 }
 
 #[test]
@@ -611,10 +532,7 @@ fn this_machine_is_described() {
 
 #[test]
 fn cost_is_the_difference_spread_over_the_answers() {
-    let usage = |millis, rss_bytes| Usage {
-        cpu: Duration::from_millis(millis),
-        rss_bytes,
-    };
+    let usage = |millis, rss_bytes| Usage { cpu: Duration::from_millis(millis), rss_bytes };
     let cost = Cost::between(&usage(1_000, 0), &usage(3_000, 64 * 1024 * 1024), 10_000);
     assert_eq!(cost.cpu_us_per_request, 200.0);
     assert_eq!(cost.rss_mib, 64.0);
@@ -623,10 +541,7 @@ fn cost_is_the_difference_spread_over_the_answers() {
 #[test]
 fn this_process_is_measured_with_its_children() {
     let own = std::process::id();
-    let mut child = std::process::Command::new("sleep")
-        .arg("60")
-        .spawn()
-        .unwrap();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let members = family(own).unwrap();
     let both = Usage::of(&[own, child.id()]).unwrap();
     child.kill().unwrap();

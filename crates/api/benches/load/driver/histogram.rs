@@ -17,11 +17,7 @@ pub(crate) struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            counts: vec![0; SLOTS],
-            total: 0,
-            max: 0,
-        }
+        Self { counts: vec![0; SLOTS], total: 0, max: 0 }
     }
 }
 

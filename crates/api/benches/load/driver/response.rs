@@ -29,11 +29,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// An empty buffer.
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: vec![0; BUFFER_BYTES],
-            start: 0,
-            end: 0,
-        }
+        Self { bytes: vec![0; BUFFER_BYTES], start: 0, end: 0 }
     }
 
     /// Whether every byte read so far was understood.
@@ -83,11 +79,7 @@ impl Buffer {
     }
 
     /// Skips this many bytes of the answer.
-    async fn skip<S: AsyncRead + Unpin>(
-        &mut self,
-        stream: &mut S,
-        mut count: u64,
-    ) -> io::Result<()> {
+    async fn skip<S: AsyncRead + Unpin>(&mut self, stream: &mut S, mut count: u64) -> io::Result<()> {
         loop {
             let here = self.pending().len();
             if let Ok(count) = usize::try_from(count)
@@ -119,11 +111,7 @@ impl Buffer {
 ///
 /// # Errors
 /// The stream fails or ends too early, or what it says is not HTTP/1.1.
-pub(crate) async fn read_answer<S: AsyncRead + Unpin>(
-    stream: &mut S,
-    buffer: &mut Buffer,
-    to_head: bool,
-) -> io::Result<Answer> {
+pub(crate) async fn read_answer<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Buffer, to_head: bool) -> io::Result<Answer> {
     let head = loop {
         match parse_head(buffer.pending())? {
             // 1xx: the final answer is still to come (RFC 9110 §15.2).
@@ -146,10 +134,7 @@ pub(crate) async fn read_answer<S: AsyncRead + Unpin>(
             }
         }
     }
-    Ok(Answer {
-        status: head.status,
-        close,
-    })
+    Ok(Answer { status: head.status, close })
 }
 
 /// The part of a head that says where the answer ends.
@@ -190,18 +175,10 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
             }
             body = Body::Chunked;
         } else if header.name.eq_ignore_ascii_case("connection") {
-            close |= header
-                .value
-                .split(|byte| *byte == b',')
-                .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+            close |= header.value.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
         }
     }
-    Ok(Some(Head {
-        status: response.code.unwrap_or_default(),
-        close,
-        body,
-        length,
-    }))
+    Ok(Some(Head { status: response.code.unwrap_or_default(), close, body, length }))
 }
 
 /// RFC 9112 §7.1: chunks up to the empty one, then trailer lines up to the empty one.

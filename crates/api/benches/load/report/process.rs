@@ -36,11 +36,7 @@ impl Usage {
                 Err(error) => return Err(error),
             }
         }
-        if found {
-            Ok(sum)
-        } else {
-            Err(io::ErrorKind::NotFound.into())
-        }
+        if found { Ok(sum) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 }
 
@@ -52,11 +48,7 @@ impl Usage {
 pub(crate) fn family(pid: u32) -> io::Result<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(child) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(child) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         match fs::read_to_string(format!("/proc/{child}/stat")) {
@@ -78,10 +70,7 @@ pub(crate) fn family(pid: u32) -> io::Result<Vec<u32>> {
 fn one(pid: u32) -> io::Result<Usage> {
     let stat = Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat"))?)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    Ok(Usage {
-        cpu: Duration::from_millis(stat.ticks * 1000 / TICKS_PER_SECOND),
-        rss_bytes: rss_bytes(&status),
-    })
+    Ok(Usage { cpu: Duration::from_millis(stat.ticks * 1000 / TICKS_PER_SECOND), rss_bytes: rss_bytes(&status) })
 }
 
 /// The fields of interest in `/proc/<pid>/stat`.
