@@ -355,8 +355,9 @@ impl Issuer {
         before: Option<i64>,
         limit: u16,
     ) -> Result<Vec<Entry>, Failure> {
-        if action.is_some_and(|action| action.len() > 64) {
-            return Err(Refusal::invalid("action", "an action is at most 64 characters long").into());
+        let is_action = |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'.' | b'_'));
+        if action.is_some_and(|action| !is_action(action)) {
+            return Err(Refusal::invalid("action", "an action is a word such as `key.create`").into());
         }
         let mut tx = self.store.begin_in(tenant).await?;
         Ok(tx.tenant(tenant).await?.list_audit(action, before, limit).await?)

@@ -18,6 +18,7 @@ use moka::sync::Cache;
 use crate::settings::{Settings, TenantSettings};
 use crate::signing_key::{self, Published, Signer};
 use crate::standing::OwnerNow;
+use crate::tenant::is_slug;
 use crate::vault::Vault;
 use crate::{Failure, Fault};
 
@@ -91,6 +92,9 @@ impl Directory {
 
     /// The tenant of that slug.
     pub(crate) async fn tenant_by_slug(&self, slug: &str) -> Result<Option<Arc<TenantEntry>>, Failure> {
+        if !is_slug(slug) {
+            return Ok(None);
+        }
         // A slug never changes its tenant, so it is trusted whatever the news.
         let id = match self.slugs.get(slug) {
             Some(id) => id,

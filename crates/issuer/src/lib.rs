@@ -5,6 +5,7 @@
 
 pub mod application;
 pub mod audit;
+pub mod bench;
 pub mod caller;
 pub mod clock;
 mod directory;

@@ -29,11 +29,7 @@ async fn sweep(directory: Arc<Directory>) {
         let began = Instant::now();
         let swept = match from {
             Some(from) => sweep_once(&directory, from).await,
-            // The first sweep, and the first after a failure, has no past: what is in memory is from before.
-            None => {
-                directory.forget_everything();
-                directory.store().sweep_start().await
-            }
+            None => begin(&directory).await,
         };
         match swept {
             Ok(next) => {
@@ -47,6 +43,14 @@ async fn sweep(directory: Arc<Directory>) {
         }
         tokio::time::sleep(SWEEP_EVERY).await;
     }
+}
+
+/// The first sweep, and the first after a failure, has no past: what is in memory is from before. It is forgotten
+/// after the place to sweep from is known, so that no change falls between the two.
+async fn begin(directory: &Directory) -> Result<SweepFrom, StoreError> {
+    let from = directory.store().sweep_start().await?;
+    directory.forget_everything();
+    Ok(from)
 }
 
 async fn sweep_once(directory: &Directory, from: SweepFrom) -> Result<SweepFrom, StoreError> {

@@ -30,12 +30,17 @@ pub struct TenantChange {
     pub disabled: Option<bool>,
 }
 
-fn check_slug(slug: &str) -> Result<(), Refusal> {
+/// Whether a tenant can have this slug. What none can have is not looked up.
+pub(crate) fn is_slug(slug: &str) -> bool {
     let plain = slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if (1..=63).contains(&slug.len()) && plain && !slug.starts_with('-') && !slug.ends_with('-') {
-        return Ok(());
+    (1..=63).contains(&slug.len()) && plain && !slug.starts_with('-') && !slug.ends_with('-')
+}
+
+fn check_slug(slug: &str) -> Result<(), Refusal> {
+    match is_slug(slug) {
+        true => Ok(()),
+        false => Err(Refusal::invalid("slug", "a slug is 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -")),
     }
-    Err(Refusal::invalid("slug", "a slug is 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -"))
 }
 
 /// A name for people: not empty, at most 200 characters, nothing that moves the cursor.
@@ -85,6 +90,9 @@ impl Issuer {
 
     /// A tenant that is not deleted, from the database.
     pub async fn find_tenant(&self, slug: &str) -> Result<Tenant, Failure> {
+        if !is_slug(slug) {
+            return Err(Refusal::NotFound.into());
+        }
         let mut tx = self.store.begin().await?;
         let mut any = tx.any_tenant();
         let Some(id) = any.tenant_id_by_slug(slug).await? else { return Err(Refusal::NotFound.into()) };
@@ -96,6 +104,9 @@ impl Issuer {
 
     /// Tenants in order of slug, after the given one.
     pub async fn list_tenants(&self, after: Option<&str>, limit: u16) -> Result<Vec<Tenant>, Failure> {
+        if after.is_some_and(|after| !is_slug(after)) {
+            return Err(Refusal::invalid("after", "send `next` of the page before, as it was").into());
+        }
         Ok(self.store.begin().await?.any_tenant().list_tenants(after, limit).await?)
     }
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use claviger_issuer::clock::Clock;
@@ -19,11 +20,14 @@ use crate::config::{Config, trial_master_key};
 /// An opened installation. Close it: a private database is stopped with its last user.
 pub(super) struct Installation {
     pub(super) issuer: Arc<Issuer>,
-    private: Option<PrivatePostgres>,
+    /// Our share in the private database, if it is that.
+    private: Mutex<Option<PrivatePostgres>>,
 }
 
 /// Connections that a command needs.
 const FEW: u32 = 2;
+/// Between looks after a private database.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 impl Installation {
     /// For a command.
@@ -59,18 +63,36 @@ impl Installation {
             clock: Clock::System,
             random,
         };
-        Ok(Self { issuer: Arc::new(Issuer::open(open).await?), private })
+        Ok(Self { issuer: Arc::new(Issuer::open(open).await?), private: Mutex::new(private) })
     }
 
     /// True when the database is our own.
     pub(super) fn is_private(&self) -> bool {
-        self.private.is_some()
+        self.private.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Starts a private database again whenever it has ended by itself. A given one is its operator's to mend.
+    pub(super) async fn keep_database(&self, config: &Config) {
+        while self.is_private() {
+            tokio::time::sleep(LOOK_AFTER).await;
+            if self.issuer.store().check().await.is_ok() {
+                continue;
+            }
+            // Joins the one that runs, or starts it.
+            match open_private(config).await {
+                Ok(share) => {
+                    let before = self.private.lock().unwrap_or_else(PoisonError::into_inner).replace(share);
+                    close_private(before).await;
+                }
+                Err(error) => tracing::error!(error = %error, "the private Postgres cannot be started again"),
+            }
+        }
     }
 
     /// Lets go of the database.
     pub(super) async fn close(self) {
         self.issuer.store().close().await;
-        close_private(self.private).await;
+        close_private(self.private.into_inner().unwrap_or_else(PoisonError::into_inner)).await;
     }
 
     /// A tenant by its slug.
@@ -110,11 +132,15 @@ pub(super) async fn database(config: &Config) -> anyhow::Result<(DatabaseUrls, O
     if let Some(urls) = config.database_urls()? {
         return Ok((urls, None));
     }
-    let data_dir = config.data_dir.clone();
-    let binaries = config.postgres_bin.clone();
-    let private = tokio::task::spawn_blocking(move || PrivatePostgres::open(&data_dir, binaries.as_deref())).await??;
+    let private = open_private(config).await?;
     let urls = prepare_private_cluster(&private).await?;
     Ok((urls, Some(private)))
+}
+
+async fn open_private(config: &Config) -> anyhow::Result<PrivatePostgres> {
+    let data_dir = config.data_dir.clone();
+    let binaries = config.postgres_bin.clone();
+    Ok(tokio::task::spawn_blocking(move || PrivatePostgres::open(&data_dir, binaries.as_deref())).await??)
 }
 
 /// The configured key, or, in a trial run, the one in the data directory, made on first need.

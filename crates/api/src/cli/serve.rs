@@ -58,7 +58,10 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
         stopper.stop(wait).await;
     });
     tracing::info!(listen = %listening, public_url = %issuer.settings().public_url, "serving");
-    running.server.await?;
+    tokio::select! {
+        ended = running.server => ended?,
+        () = installation.keep_database(config), if installation.is_private() => {}
+    }
     news.abort();
     upkeep.abort();
     tracing::info!("stopped");
