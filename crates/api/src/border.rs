@@ -126,7 +126,8 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
     let (Some(border), Some(issuer)) = (req.app_data::<Data<Border>>().cloned(), req.app_data::<Data<Issuer>>().cloned()) else {
         return Err(Answer::internal().into());
     };
-    let id = hex(&issuer.random().bytes::<12>());
+    // 96 random bits in hexadecimal.
+    let id = format!("{:024x}", u128::from_be_bytes(issuer.random().bytes()) >> 32);
     let method = req.method().clone();
     let path = req.path().to_owned();
     let origin = border.origin(req.peer_addr().map(|peer| peer.ip()), req.headers());
@@ -181,20 +182,25 @@ fn admit(border: &Border, req: &ServiceRequest, origin: Result<Origin, &'static 
 /// trail has each.
 fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, path: &str, address: Option<IpAddr>, started: Instant) {
     let status = response.status().as_u16();
+    let routine = status == 201 && path.ends_with("/v1/authentications") || status == 200 && method == Method::GET;
+    if routine && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
     let answer = response.response().error().and_then(|error| error.as_error::<Answer>());
-    let fault = answer.and_then(Answer::fault);
+    let fault = answer.and_then(Answer::fault).map(tracing::field::display);
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let address = address.map(tracing::field::display);
     // Percent-encoded as it came, so it cannot break the line; a query may hold a token and is left out.
     let path: String = path.chars().take(200).collect();
-    if let Some(fault) = fault {
-        tracing::error!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, error = %fault, "request failed");
-    } else if status >= 500 {
-        tracing::error!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, "request failed");
-    } else if status == 201 && path.ends_with("/v1/authentications") || status == 200 && method == Method::GET {
-        tracing::debug!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, "request");
-    } else {
-        tracing::info!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, "request");
+    macro_rules! line {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, error = fault, $message)
+        };
+    }
+    match status {
+        500.. => line!(error, "request failed"),
+        _ if routine => line!(debug, "request"),
+        _ => line!(info, "request"),
     }
 }
 
@@ -220,10 +226,6 @@ fn dress(headers: &mut HeaderMap, id: &str, https: bool) {
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -107,8 +107,9 @@ pub fn start(issuer: Arc<Issuer>, settings: &Settings, listener: TcpListener) ->
             .configure(extractor_errors)
             .wrap(from_fn(cross))
             .into_utoipa_app()
-            .configure(root_routes)
+            // Routes are tried in order: the busiest first.
             .configure(tenant_routes)
+            .configure(root_routes)
             .service(utoipa_actix_web::scope("/t/{tenant}").configure(tenant_routes))
             .into_app()
             .default_service(web::route().service(actix_web::dev::fn_service(nowhere)))

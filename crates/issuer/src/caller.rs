@@ -68,11 +68,11 @@ impl Issuer {
             Presented::Token(token) => {
                 let (key, token) = self.verify_token(tenant, &token, now).await?;
                 let granted = ScopeSet::kept(&token.scope);
-                let scopes = granted.intersection(&key.scopes());
+                let scopes = granted.intersection(key.scopes());
                 Ok(Caller { key, scopes, token_ends: Some(token.expires_at), request })
             }
             Presented::Pair(credential) => match self.verify_pair(tenant, credential, &request, now).await {
-                Ok(key) => Ok(Caller { scopes: key.scopes(), key, token_ends: None, request }),
+                Ok(key) => Ok(Caller { scopes: key.scopes().clone(), key, token_ends: None, request }),
                 Err(Failure::Refusal(Refusal::InvalidPair)) => Err(Refusal::Unauthenticated.into()),
                 Err(failure) => Err(failure),
             },

@@ -15,6 +15,7 @@ use claviger_store::id::{ApplicationId, KeyId, Owner, TenantId, UserId};
 use claviger_store::tenant::Tenant;
 use moka::sync::Cache;
 
+use crate::scope::ScopeSet;
 use crate::settings::{Settings, TenantSettings};
 use crate::signing_key::{self, Published, Signer};
 use crate::standing::OwnerNow;
@@ -47,6 +48,8 @@ pub struct KeyEntry {
     pub tenant: TenantId,
     /// Its row.
     pub key: ApiKey,
+    /// What it may do.
+    pub(crate) scopes: ScopeSet,
     pub(crate) secrets: Vec<StoredSecret>,
 }
 
@@ -87,7 +90,7 @@ impl Directory {
 
     /// The tenant of that id; `None` if it never was.
     pub(crate) async fn tenant(&self, id: TenantId) -> Result<Option<Arc<TenantEntry>>, Failure> {
-        self.remembered(&self.tenants, id, self.load_tenant(id)).await
+        self.remembered(&self.tenants, id, || self.load_tenant(id)).await
     }
 
     /// The tenant of that slug.
@@ -98,11 +101,8 @@ impl Directory {
         // A slug never changes its tenant, so it is trusted whatever the news.
         let id = match self.slugs.get(slug) {
             Some(id) => id,
-            None => match self.store.begin().await?.any_tenant().tenant_id_by_slug(slug).await? {
-                Some(id) => {
-                    self.slugs.insert(slug.to_owned(), id);
-                    id
-                }
+            None => match Box::pin(self.load_slug(slug)).await? {
+                Some(id) => id,
                 None => return Ok(None),
             },
         };
@@ -111,33 +111,37 @@ impl Directory {
 
     /// The key of that id, in whatever tenant.
     pub(crate) async fn key(&self, id: &KeyId) -> Result<Option<Arc<KeyEntry>>, Failure> {
-        self.remembered(&self.keys, id.clone(), self.load_key(id)).await
+        self.remembered(&self.keys, id.clone(), || self.load_key(id)).await
     }
 
     /// A key's owner.
     pub(crate) async fn owner(&self, tenant: TenantId, owner: Owner) -> Result<Arc<OwnerNow>, Failure> {
-        self.remembered(&self.owners, (tenant, owner), self.load_owner(tenant, owner))
+        self.remembered(&self.owners, (tenant, owner), || self.load_owner(tenant, owner))
             .await?
             .ok_or_else(|| Fault::Internal(format!("the owner {owner} of a key is gone")).into())
     }
 
     /// From memory if it may be trusted, else loaded; kept unless something was forgotten meanwhile.
-    async fn remembered<K, V>(
+    ///
+    /// The load is boxed, and made only when it is needed: a query's future is kilobytes large, and every request would
+    /// carry it along.
+    async fn remembered<K, V, L>(
         &self,
         cache: &Cache<K, Arc<V>>,
         key: K,
-        load: impl Future<Output = Result<Option<V>, Failure>>,
+        load: impl FnOnce() -> L,
     ) -> Result<Option<Arc<V>>, Failure>
     where
         K: Hash + Eq + Send + Sync + Clone + 'static,
         V: Send + Sync + 'static,
+        L: Future<Output = Result<Option<V>, Failure>>,
     {
         let trusted = self.is_trusted();
         if trusted && let Some(value) = cache.get(&key) {
             return Ok(Some(value));
         }
         let before = self.forgettings.load(Ordering::SeqCst);
-        let Some(value) = load.await?.map(Arc::new) else { return Ok(None) };
+        let Some(value) = Box::pin(load()).await?.map(Arc::new) else { return Ok(None) };
         if trusted {
             cache.insert(key.clone(), value.clone());
             // Counted before it is carried out: either we see the count, or the forgetting sees our entry.
@@ -146,6 +150,14 @@ impl Directory {
             }
         }
         Ok(Some(value))
+    }
+
+    async fn load_slug(&self, slug: &str) -> Result<Option<TenantId>, Failure> {
+        let id = self.store.begin().await?.any_tenant().tenant_id_by_slug(slug).await?;
+        if let Some(id) = id {
+            self.slugs.insert(slug.to_owned(), id);
+        }
+        Ok(id)
     }
 
     async fn load_tenant(&self, id: TenantId) -> Result<Option<TenantEntry>, Failure> {
@@ -166,7 +178,7 @@ impl Directory {
         let mut scoped = tx.tenant(tenant).await?;
         let Some(key) = scoped.key(id).await? else { return Ok(None) };
         let secrets = scoped.key_secrets(id).await?;
-        Ok(Some(KeyEntry { tenant, key, secrets }))
+        Ok(Some(KeyEntry { tenant, scopes: ScopeSet::kept(&key.scopes), key, secrets }))
     }
 
     async fn load_owner(&self, tenant: TenantId, owner: Owner) -> Result<Option<OwnerNow>, Failure> {

@@ -89,8 +89,8 @@ impl VerifiedKey {
 
     /// What the key holds now.
     #[must_use]
-    pub fn scopes(&self) -> ScopeSet {
-        ScopeSet::kept(&self.entry.key.scopes)
+    pub fn scopes(&self) -> &ScopeSet {
+        &self.entry.scopes
     }
 
     /// Seconds that its tokens live: the key's setting, else its application's, else the tenant's, else the default.

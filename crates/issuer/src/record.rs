@@ -51,6 +51,7 @@ impl Recorder {
     /// Starts the writer on the current runtime. It ends when the last `Recorder` is gone and its queue is empty.
     pub(crate) fn start(store: Store, key: Arc<ChainKey>, random: Random) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
+        let store = store.over_one_connection();
         tokio::spawn(Writer { store, key, random, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
         Self { queue }
     }

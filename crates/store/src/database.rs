@@ -92,6 +92,16 @@ impl Store {
         &self.pool
     }
 
+    /// The same database over one connection of its own, opened when it is first needed: for work that must not wait
+    /// behind requests, and that repeats few statements so often that planning them anew each time would cost more
+    /// than carrying them out.
+    #[must_use]
+    pub fn over_one_connection(&self) -> Self {
+        let pool = self.pool.options().clone().min_connections(0).max_connections(1);
+        let connection = (*self.pool.connect_options()).clone().options([("plan_cache_mode", "force_generic_plan")]);
+        Self { pool: pool.connect_lazy_with(connection) }
+    }
+
     /// Closes every connection.
     pub async fn close(&self) {
         self.pool.close().await;
