@@ -32,6 +32,8 @@ BEGIN
     END IF;
 END $$;
 
+-- Before Postgres 15 everybody may create there. Whoever may not revoke it is warned by Postgres, not stopped.
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO claviger_app;
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 

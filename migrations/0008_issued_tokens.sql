@@ -27,7 +27,7 @@ END $$;
 
 -- Makes every week's partition up to `until`. Called by the server, which owns no table: hence SECURITY DEFINER.
 CREATE FUNCTION ensure_token_partitions(now_time timestamptz, until_time timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     week timestamptz := date_trunc('week', now_time AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
     made integer := 0;
@@ -49,7 +49,7 @@ END $$;
 
 -- Drops every partition whose tokens have all ended before `now` less one day of grace for clocks and late questions.
 CREATE FUNCTION drop_token_partitions(now_time timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     partition_name text;
     dropped integer := 0;

@@ -198,6 +198,8 @@ fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, path: &str, 
         };
     }
     match status {
+        // A balancer asks again and again; the reason was logged where it was found.
+        503 if path == "/readyz" => line!(debug, "request"),
         500.. => line!(error, "request failed"),
         _ if routine => line!(debug, "request"),
         _ => line!(info, "request"),

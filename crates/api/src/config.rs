@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use claviger_issuer::settings::{Settings, Throttle, check_lifetime};
+use claviger_issuer::vault::MasterKey;
 use claviger_store::DatabaseUrls;
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
@@ -152,6 +153,10 @@ impl Config {
         if !(2..=1000).contains(&self.database_connections) {
             bail!("configuration: database_connections is 2 to 1000");
         }
+        if self.master_key.as_ref().is_some_and(|key| MasterKey::parse(key.expose_secret()).is_none()) {
+            bail!("configuration: master_key is not 32 bytes in base64; `openssl rand -base64 32` makes a key");
+        }
+        crate::log::check(&self.log)?;
         if self.master_key.is_some() && self.master_key_file.is_some() {
             bail!("configuration: give master_key or master_key_file, not both");
         }
@@ -266,9 +271,14 @@ mod tests {
                 .to_string()
                 .contains("master key")
         );
-        assert!(with("database_url = 'postgres://x'\nmaster_key = 'x'").unwrap_err().to_string().contains("public_url"));
-        assert!(with("database_url = 'postgres://x'\nmaster_key = 'x'\npublic_url = 'http://id.example'").is_err());
-        assert!(with("database_url = 'postgres://x'\nmaster_key = 'x'\npublic_url = 'https://id.example'").is_ok());
+        assert!(
+            with("database_url = 'postgres://x'\nmaster_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='")
+                .unwrap_err()
+                .to_string()
+                .contains("public_url")
+        );
+        assert!(with("database_url = 'postgres://x'\nmaster_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='\npublic_url = 'http://id.example'").is_err());
+        assert!(with("database_url = 'postgres://x'\nmaster_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='\npublic_url = 'https://id.example'").is_ok());
     }
 
     #[test]

@@ -6,9 +6,14 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Starts logging. Says what is wrong with the filter, if something is.
+/// Says what is wrong with a filter, if something is.
+pub(crate) fn check(filter: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("configuration: log: {error}"))
+}
+
+/// Starts logging.
 pub(crate) fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("configuration: log: {error}"))?;
+    let filter = check(filter)?;
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,

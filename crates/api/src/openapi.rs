@@ -36,6 +36,7 @@ struct Document;
 pub fn document() -> Value {
     let (_, root) = App::new().into_utoipa_app().openapi(Document::openapi()).configure(routes::root_routes).split_for_parts();
     let (_, tenant) = App::new().into_utoipa_app().configure(routes::tenant_routes).split_for_parts();
+    let (_, tenant_only) = App::new().into_utoipa_app().configure(routes::tenant_only_routes).split_for_parts();
     let mut document = serde_json::to_value(root).unwrap_or_default();
     let tenant = serde_json::to_value(tenant).unwrap_or_default();
     let schemas = tenant.pointer("/components/schemas").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -45,11 +46,16 @@ pub fn document() -> Value {
     if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
         components.insert("securitySchemes".into(), security_schemes());
     }
-    let shared = tenant.get("paths").and_then(Value::as_object).cloned().unwrap_or_default();
+    let tenant_only = serde_json::to_value(tenant_only).unwrap_or_default();
+    let paths_of = |part: &Value| part.get("paths").and_then(Value::as_object).cloned().unwrap_or_default();
+    let (shared, tenant_only) = (paths_of(&tenant), paths_of(&tenant_only));
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
         for (path, operations) in shared {
             paths.insert(format!("/t/{{tenant}}{path}"), within_tenant(operations.clone()));
             paths.insert(path, operations);
+        }
+        for (path, operations) in tenant_only {
+            paths.insert(format!("/t/{{tenant}}{path}"), within_tenant(operations));
         }
         for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
             add_common_errors(operation);
@@ -94,8 +100,15 @@ fn add_common_errors(operation: &mut Value) {
         operation.get("security").and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one.get("bearer").is_some()));
     let scoped = operation.pointer("/security/0/bearer/0").is_some();
     let body = operation.get("requestBody").is_some();
+    let parameter_in = |place: &str| {
+        let parameters = operation.get("parameters").and_then(Value::as_array);
+        parameters.into_iter().flatten().any(|parameter| parameter.get("in").is_some_and(|found| found == place))
+    };
+    let (query, path) = (parameter_in("query"), parameter_in("path"));
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     let mut common = vec![
+        ("414", "The path and query are longer than 8 KiB"),
+        ("431", "There are more than 64 header lines"),
         ("400", "The request is malformed"),
         ("403", "Sent over plain http where https is required (`https-required`)"),
         ("500", "Something broke here; the request's id is in `X-Request-Id`"),
@@ -108,7 +121,14 @@ fn add_common_errors(operation: &mut Value) {
     if scoped {
         common.push(("403", "The credentials hold too little (`insufficient_scope`), or https is required (`https-required`)"));
     }
+    if path {
+        common.push(("404", "There is no such tenant"));
+    }
+    if query {
+        common.push(("422", "A parameter is wrong, or is not one of this path's"));
+    }
     if body {
+        common.push(("408", "The body took longer than 10 seconds"));
         common.push(("413", "The body is longer than 64 KiB"));
         common.push(("415", "The body is of another type than this takes"));
     }

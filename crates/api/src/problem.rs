@@ -120,7 +120,9 @@ impl From<Refusal> for Answer {
                 answer
             }
             Refusal::InvalidToken(why) => {
-                let detail = format!("{text} Exchange the key and secret for a new one at POST /v1/authentications.");
+                let detail = format!(
+                    "{text} Exchange the key and secret for a new one at POST /v1/authentications; if that is refused, ask for a new key."
+                );
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", detail);
                 answer.challenge = Some(format!("Bearer error=\"invalid_token\", error_description=\"{why}\""));
                 answer
@@ -131,7 +133,7 @@ impl From<Refusal> for Answer {
                 answer
             }
             Refusal::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", text),
-            Refusal::Invalid { field, .. } => Self::unprocessable(field, text),
+            Refusal::Invalid { field, problem } => Self::unprocessable(field, format!("`{field}` {problem}.")),
         }
     }
 }
@@ -140,7 +142,7 @@ impl From<Failure> for Answer {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refusal(refusal) => refusal.into(),
-            Failure::Fault(fault @ (Fault::Store(_) | Fault::Overloaded(_))) => {
+            Failure::Fault(fault @ (Fault::Store(_) | Fault::Overloaded(_) | Fault::Unknown(_))) => {
                 let detail = "It is not known whether this was done: something that we depend on did not answer. Try again.";
                 let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", detail);
                 answer.retry_after = Some(1);

@@ -1,6 +1,7 @@
 //! The one route table. The OpenAPI document is made from it.
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::{QueryPayloadError, UrlencodedError};
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
@@ -33,8 +34,12 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::keys::change)
         .service(v1::keys::revoke)
         .service(v1::audit::list)
-        .service(well_known::jwks)
-        .service(well_known::metadata);
+        .service(well_known::jwks);
+}
+
+/// What a tenant serves under `/t/{tenant}` alone: metadata name the issuer, and it is not the root (RFC 8414 §3.3).
+pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
+    routes.service(well_known::metadata);
 }
 
 /// What the installation serves.
@@ -105,15 +110,21 @@ pub(crate) fn extractor_errors(plain: &mut web::ServiceConfig) {
     plain
         .app_data(web::PayloadConfig::new(crate::body::LONGEST_BODY))
         .app_data(web::QueryConfig::default().error_handler(|error, _| {
-            Answer::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("The query does not fit: {error}.")).into()
+            let text = match &error {
+                QueryPayloadError::Deserialize(error) => error.to_string(),
+                error => error.to_string(),
+            };
+            Answer::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("The query does not fit: {text}.")).into()
         }))
         .app_data(web::PathConfig::default().error_handler(|_, _| Answer::not_found().into()))
         .app_data(web::FormConfig::default().limit(crate::body::LONGEST_BODY).error_handler(|error, _| {
-            let status = match error.status_code() {
-                StatusCode::PAYLOAD_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
-                _ => StatusCode::BAD_REQUEST,
+            let (status, detail) = match error {
+                UrlencodedError::Overflow { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "The body is longer than 64 KiB."),
+                UrlencodedError::ContentType => {
+                    (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send the body as `Content-Type: application/x-www-form-urlencoded`.")
+                }
+                _ => (StatusCode::BAD_REQUEST, "The form lacks a field, repeats one, or is not a form."),
             };
-            Answer::new(status, "invalid_request", format!("Send the fields as application/x-www-form-urlencoded: {error}."))
-                .into()
+            Answer::new(status, "invalid_request", detail).into()
         }));
 }

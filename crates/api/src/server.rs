@@ -17,7 +17,7 @@ use crate::border::{Border, cross};
 use crate::config::{Config, ProxyHeader};
 use crate::docs::{Document, console_config};
 use crate::openapi;
-use crate::routes::{Methods, extractor_errors, nowhere, root_routes, tenant_routes};
+use crate::routes::{Methods, extractor_errors, nowhere, root_routes, tenant_only_routes, tenant_routes};
 
 /// How requests in hand may take to end after listening stopped, in seconds.
 const DRAIN: u64 = 10;
@@ -110,7 +110,7 @@ pub fn start(issuer: Arc<Issuer>, settings: &Settings, listener: TcpListener) ->
             // Routes are tried in order: the busiest first.
             .configure(tenant_routes)
             .configure(root_routes)
-            .service(utoipa_actix_web::scope("/t/{tenant}").configure(tenant_routes))
+            .service(utoipa_actix_web::scope("/t/{tenant}").configure(tenant_routes).configure(tenant_only_routes))
             .into_app()
             .default_service(web::route().service(actix_web::dev::fn_service(nowhere)))
     })

@@ -8,19 +8,18 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, get};
 use claviger_issuer::{Issuer, TenantEntry};
 use serde_json::json;
 
-use crate::caller::{issuer, path_tenant};
+use crate::caller::issuer;
 use crate::problem::{Answer, Answered};
 
 /// Seconds that a verifier may keep what it fetched.
 const MAX_AGE: u32 = 300;
 
-/// The tenant of the path, or the default one at the root. Signing keys of a disabled tenant stay published: whether
-/// its tokens count is another question.
+/// The tenant of the path, or the default one at the root. Signing keys of a disabled tenant stay published, and those
+/// of every tenant while the database is away: whether tokens count is another question.
 pub(crate) async fn tenant(req: &HttpRequest) -> Answered<Arc<TenantEntry>> {
-    match path_tenant(req).await? {
-        Some(tenant) => Ok(tenant),
-        None => issuer(req)?.default_tenant().await?.ok_or_else(Answer::not_found),
-    }
+    let issuer = issuer(req)?;
+    let slug = req.match_info().get("tenant").unwrap_or(&issuer.settings().default_tenant);
+    issuer.publishing_tenant(slug).await?.ok_or_else(Answer::not_found)
 }
 
 /// Public and cacheable, from any page.
@@ -95,7 +94,7 @@ pub(crate) async fn metadata(req: HttpRequest) -> Answered<HttpResponse> {
 )]
 #[get("/.well-known/oauth-authorization-server/t/{slug}")]
 pub(crate) async fn metadata_path_inserted(issuer: Data<Issuer>, slug: Path<String>) -> Answered<HttpResponse> {
-    let tenant = issuer.tenant(&slug).await?.ok_or_else(Answer::not_found)?;
+    let tenant = issuer.publishing_tenant(&slug).await?.ok_or_else(Answer::not_found)?;
     Ok(metadata_of(&tenant))
 }
 

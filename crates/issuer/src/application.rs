@@ -110,7 +110,7 @@ impl Issuer {
         }
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let application = scoped.application(id).await?;
-        tx.commit().await?;
+        self.commit(tx, "applications", tenant, id).await?;
         Ok(application.ok_or(Refusal::NotFound)?)
     }
 
@@ -124,6 +124,6 @@ impl Issuer {
         }
         let deed = actor.did("application.delete", format!("application:{id}"), json!({}), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, "applications", tenant, id).await
     }
 }

@@ -114,7 +114,8 @@ impl ChainKey {
         Head { seq, hash, mac }
     }
 
-    fn holds(&self, tenant: TenantId, head: &Head) -> bool {
+    /// True for a head that this installation wrote.
+    pub(crate) fn holds(&self, tenant: TenantId, head: &Head) -> bool {
         hmac::verify(&self.0, &head_message(tenant, head.seq, &head.hash), &head.mac).is_ok()
     }
 
@@ -214,6 +215,9 @@ pub(crate) async fn append(
     drafts: impl IntoIterator<Item = Draft>,
 ) -> Result<(), Failure> {
     let head = tx.lock_audit_head().await?.ok_or_else(|| Fault::Internal(format!("the tenant {tenant} has no audit chain")))?;
+    if !key.holds(tenant, &head) {
+        return Err(Fault::Internal(format!("{FORGED} (tenant {tenant})")).into());
+    }
     let (entries, seq, hash) = chain(&head, drafts, random);
     let next = key.head(tenant, seq, hash);
     let batch = Batch { expected_seq: head.seq, head: &next, entries: &entries, tokens: &[], used: &[] };
@@ -222,6 +226,9 @@ pub(crate) async fn append(
         false => Err(Fault::Internal("a locked audit head moved".into()).into()),
     }
 }
+
+/// Nothing is written behind a head that somebody else wrote: our seal would make the forgery good.
+pub(crate) const FORGED: &str = "the audit head was not written by this installation; see `claviger audit verify`";
 
 /// What is wrong with a chain, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -260,6 +267,12 @@ pub enum Broken {
         last: i64,
         /// Where it should end.
         head: i64,
+    },
+    /// An entry stands behind the head: it was not written by this installation.
+    #[error("entry {seq} stands behind the head and was not written by this installation")]
+    BehindHead {
+        /// Its number.
+        seq: i64,
     },
     /// The chain does not contain an anchor that was kept elsewhere.
     #[error("the chain does not hold the anchor at entry {seq}: it was rewritten or cut off")]
@@ -324,9 +337,9 @@ impl Follower {
 impl Issuer {
     /// Checks a tenant's whole chain. Returns its end, to be written down elsewhere as the next anchor.
     pub async fn verify_audit(&self, tenant: TenantId, anchor: Option<Anchor>) -> Result<Result<Anchor, Broken>, Failure> {
-        let mut tx = self.store.begin_in(tenant).await?;
+        // One state of the database: head and entries fit each other, whatever is added while we walk.
+        let mut tx = self.store.begin_frozen(tenant).await?;
         let mut tx = tx.tenant(tenant).await?;
-        // Read first: entries that are added while we walk lie behind it and are left for the next check.
         let Some(head) = tx.audit_head().await? else { return Ok(Err(Broken::NoHead)) };
         if !self.chain_key.holds(tenant, &head) {
             return Ok(Err(Broken::ForgedHead { seq: head.seq }));
@@ -334,10 +347,10 @@ impl Issuer {
         let mut follower = Follower { seq: 0, hash: first_hash(tenant), anchor };
         let mut broken = None;
         tx.walk_audit(1, |entry| {
-            if follower.seq == head.seq {
-                return false;
-            }
-            broken = follower.step(&entry).err();
+            broken = match follower.seq == head.seq {
+                true => Some(Broken::BehindHead { seq: entry.seq }),
+                false => follower.step(&entry).err(),
+            };
             broken.is_none()
         })
         .await?;

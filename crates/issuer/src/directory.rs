@@ -114,6 +114,25 @@ impl Directory {
         self.remembered(&self.keys, id.clone(), || self.load_key(id)).await
     }
 
+    /// The key as the database has it, when what is in memory did not fit: its secret may have been rotated a moment
+    /// ago, on another server.
+    pub(crate) async fn reloaded_key(&self, id: &KeyId) -> Result<Option<Arc<KeyEntry>>, Failure> {
+        self.keys.invalidate(id);
+        self.key(id).await
+    }
+
+    /// The tenant of that slug for what it publishes: while the database is away, as it was last known. Public keys do
+    /// not become untrue.
+    pub(crate) async fn publishing_tenant(&self, slug: &str) -> Result<Option<Arc<TenantEntry>>, Failure> {
+        match self.tenant_by_slug(slug).await {
+            Err(Failure::Fault(fault)) => match self.slugs.get(slug).and_then(|id| self.tenants.get(&id)) {
+                Some(tenant) => Ok(Some(tenant)),
+                None => Err(fault.into()),
+            },
+            found => found,
+        }
+    }
+
     /// A key's owner.
     pub(crate) async fn owner(&self, tenant: TenantId, owner: Owner) -> Result<Arc<OwnerNow>, Failure> {
         self.remembered(&self.owners, (tenant, owner), || self.load_owner(tenant, owner))
@@ -190,7 +209,7 @@ impl Directory {
         })
     }
 
-    fn is_trusted(&self) -> bool {
+    pub(crate) fn is_trusted(&self) -> bool {
         self.since_birth(Instant::now()) < self.trusted_until.load(Ordering::SeqCst)
     }
 

@@ -246,12 +246,15 @@ impl Issuer {
         }
         let entry = self.directory.key(key).await?;
         // A key of another tenant does not exist here.
-        let Some(entry) = entry.filter(|entry| tenant.is_none_or(|tenant| tenant.tenant.id == entry.tenant)) else {
+        let Some(mut entry) = entry.filter(|entry| tenant.is_none_or(|tenant| tenant.tenant.id == entry.tenant)) else {
             self.peppers.decoy(key, secret);
             return not("unknown_key", None);
         };
         if !self.secret_fits(&entry, secret, now) {
-            return not("wrong_secret", Some(entry));
+            match self.directory.reloaded_key(key).await? {
+                Some(reloaded) if self.secret_fits(&reloaded, secret, now) => entry = reloaded,
+                _ => return not("wrong_secret", Some(entry)),
+            }
         }
         let tenant =
             self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use claviger_store::{Store, StoreError};
+use claviger_store::change::Change;
+use claviger_store::id::TenantId;
+use claviger_store::{Store, StoreError, Tx};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -94,6 +96,14 @@ impl Issuer {
         tokio::spawn(news::follow(self.directory.clone(), notifications))
     }
 
+    /// Commits a change, and forgets here at once what it made untrue: who changed it and asks again must not be
+    /// answered from before. Other servers hear of it.
+    pub(crate) async fn commit(&self, tx: Tx, table: &str, tenant: TenantId, id: impl ToString) -> Result<(), Failure> {
+        tx.commit().await?;
+        self.directory.forget(&Change { table: table.to_owned(), tenant, id: id.to_string() });
+        Ok(())
+    }
+
     /// Settings of the installation.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -116,6 +126,12 @@ impl Issuer {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// A tenant that is not deleted, for what it publishes: answered also while the database is away.
+    pub async fn publishing_tenant(&self, slug: &str) -> Result<Option<Arc<TenantEntry>>, Failure> {
+        let tenant = self.directory.publishing_tenant(slug).await?;
+        Ok(tenant.filter(|entry| entry.tenant.status.word() != "deleted"))
     }
 
     /// A tenant that is not deleted.

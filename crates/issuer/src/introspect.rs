@@ -14,7 +14,7 @@ impl Issuer {
     /// `None` for whatever is not an active token that this caller may ask about: it never learns which.
     pub async fn introspect(&self, caller: &Caller, token: &str) -> Result<Option<AccessToken>, Failure> {
         let now = self.clock.now();
-        let (key, token) = match self.verify_token(Some(&caller.key.tenant), token, now).await {
+        let (key, mut token) = match self.verify_token(Some(&caller.key.tenant), token, now).await {
             Ok(verified) => verified,
             Err(Failure::Refusal(Refusal::InvalidToken(_))) => return Ok(None),
             Err(failure) => return Err(failure),
@@ -29,6 +29,8 @@ impl Issuer {
         };
         let mut tx = self.store.begin_in(key.entry.tenant).await?;
         let recorded = tx.tenant(key.entry.tenant).await?.issued_token_key(TokenId(id), expires_at).await?;
+        // What the token was granted, as far as the key still holds it.
+        token.scope.retain(|scope| key.scopes().contains(scope));
         Ok((recorded.as_ref() == Some(asked)).then_some(token))
     }
 }

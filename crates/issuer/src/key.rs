@@ -198,7 +198,7 @@ impl Issuer {
         }
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let key = scoped.key(id).await?;
-        tx.commit().await?;
+        self.commit(tx, "api_keys", tenant, id).await?;
         Ok(key.ok_or(Refusal::NotFound)?)
     }
 
@@ -222,7 +222,7 @@ impl Issuer {
         scoped.put_secret(id, slot, mac, version, now).await?;
         let deed = actor.did("key.rotate", format!("key:{id}"), json!({ "grace_seconds": grace }), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
-        tx.commit().await?;
+        self.commit(tx, "api_keys", tenant, id).await?;
         Ok(MadeKey { key, secret })
     }
 
@@ -236,7 +236,7 @@ impl Issuer {
         }
         let deed = actor.did("key.revoke", format!("key:{id}"), json!({}), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, "api_keys", tenant, id).await
     }
 }
 
@@ -254,8 +254,8 @@ async fn living_key(tx: &mut TenantTx<'_>, id: &KeyId) -> Result<ApiKey, Failure
 /// The owner of a new key is of this tenant, and not deleted.
 async fn check_owner(tx: &mut TenantTx<'_>, owner: Owner) -> Result<(), Failure> {
     let (field, status) = match owner {
-        Owner::Application(id) => ("application", tx.application(id).await?.map(|application| application.status)),
-        Owner::User(id) => ("user", tx.user(id).await?.map(|user| user.status)),
+        Owner::Application(id) => ("application_id", tx.application(id).await?.map(|application| application.status)),
+        Owner::User(id) => ("user_id", tx.user(id).await?.map(|user| user.status)),
     };
     match status {
         Some(status) if status.word() != "deleted" => Ok(()),

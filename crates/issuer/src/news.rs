@@ -28,8 +28,9 @@ async fn sweep(directory: Arc<Directory>) {
     loop {
         let began = Instant::now();
         let swept = match from {
-            Some(from) => sweep_once(&directory, from).await,
-            None => begin(&directory).await,
+            // Who slept so long that memory lost its trust may have slept through notes that are gone.
+            Some(from) if directory.is_trusted() => sweep_once(&directory, from).await,
+            _ => begin(&directory).await,
         };
         match swept {
             Ok(next) => {

@@ -1,7 +1,9 @@
 //! The record of what left: many requests, one transaction.
 //!
-//! A request hands its deed over and waits; the writer takes all that is waiting, writes it in one transaction and
-//! tells each. So no token exists that the database does not know, and the cost of a durable commit is shared.
+//! A request hands its deed over and waits. The writer takes all that is waiting and commits it in one transaction,
+//! without waiting for the disk; the flusher then waits for the disk, once for all batches that were committed
+//! meanwhile, and tells their requests. So no token leaves that the database could lose, the cost of a durable commit
+//! is shared, and a tenant's chain is locked only while it is written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use claviger_store::id::{KeyId, TenantId};
 use claviger_store::{Store, StoreError, Tx};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::{ChainKey, Draft, chain};
+use crate::audit::{ChainKey, Draft, FORGED, chain};
 use crate::random::Random;
 use crate::{Failure, Fault};
 
@@ -51,8 +53,10 @@ impl Recorder {
     /// Starts the writer on the current runtime. It ends when the last `Recorder` is gone and its queue is empty.
     pub(crate) fn start(store: Store, key: Arc<ChainKey>, random: Random) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
+        let (committed, unflushed) = mpsc::channel(QUEUE);
+        tokio::spawn(flush(store.over_one_connection(), unflushed));
         let store = store.over_one_connection();
-        tokio::spawn(Writer { store, key, random, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
+        tokio::spawn(Writer { store, key, random, committed, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
         Self { queue }
     }
 
@@ -62,9 +66,23 @@ impl Recorder {
         self.queue.try_send(Waiting { deed, done }).map_err(|_| Fault::Overloaded("the record of issued tokens"))?;
         match tokio::time::timeout(PATIENCE, written).await {
             Ok(Ok(true)) => Ok(()),
-            Ok(_) => Err(Fault::Internal("the deed could not be recorded".into()).into()),
-            Err(_) => Err(Fault::Overloaded("the record of issued tokens").into()),
+            Ok(_) | Err(_) => Err(Fault::Unknown("the record of an issued token").into()),
         }
+    }
+}
+
+/// Who is to be told once it is durable.
+type Committed = Vec<oneshot::Sender<bool>>;
+
+/// Waits for the disk, and tells everybody whose batch was committed before it began to.
+async fn flush(store: Store, mut unflushed: mpsc::Receiver<Committed>) {
+    let mut batches = Vec::new();
+    while unflushed.recv_many(&mut batches, QUEUE).await > 0 {
+        let flushed = store.flush().await;
+        if let Err(error) = &flushed {
+            tracing::error!(error = %error, "it is not known whether issued tokens are durable");
+        }
+        tell(batches.drain(..).flatten(), flushed.is_ok());
     }
 }
 
@@ -72,6 +90,7 @@ struct Writer {
     store: Store,
     key: Arc<ChainKey>,
     random: Random,
+    committed: mpsc::Sender<Committed>,
     /// Where each chain was when we last wrote it: right unless somebody else wrote since.
     heads: HashMap<TenantId, Head>,
     last_uses: HashMap<KeyId, Instant>,
@@ -92,17 +111,24 @@ impl Writer {
 
     /// One transaction for all tenants; if that fails, one for each, so that a single bad chain stops nobody else.
     async fn write_all(&mut self, tenants: BTreeMap<TenantId, Vec<Waiting>>) {
-        let together = self.write(tenants.iter()).await;
-        if together.is_err() && tenants.len() > 1 {
-            for (tenant, deeds) in tenants {
-                let alone = self.write([(&tenant, &deeds)].into_iter()).await;
-                tell(deeds, alone);
-            }
-            return;
+        let together = self.write(tenants.iter()).await.is_ok();
+        if together || tenants.len() == 1 {
+            return self.pass_on(tenants.into_values().flatten(), together).await;
         }
-        let together = together.as_ref();
-        for deeds in tenants.into_values() {
-            tell(deeds, together);
+        for (tenant, deeds) in tenants {
+            let alone = self.write([(&tenant, &deeds)].into_iter()).await.is_ok();
+            self.pass_on(deeds, alone).await;
+        }
+    }
+
+    /// What was committed goes to the flusher; what was not is told at once.
+    async fn pass_on(&self, deeds: impl IntoIterator<Item = Waiting>, committed: bool) {
+        let listening = deeds.into_iter().map(|one| one.done);
+        if !committed {
+            return tell(listening, false);
+        }
+        if let Err(mpsc::error::SendError(unflushed)) = self.committed.send(listening.collect()).await {
+            tell(unflushed, false);
         }
     }
 
@@ -127,7 +153,7 @@ impl Writer {
         for (tenant, deeds) in tenants {
             let tx = match &mut tx {
                 Some(tx) => tx,
-                none => none.insert(self.store.begin_in(*tenant).await?),
+                none => none.insert(self.store.begin_unflushed(*tenant).await?),
             };
             moved.push((*tenant, self.write_tenant(tx, *tenant, deeds).await?));
         }
@@ -148,7 +174,11 @@ impl Writer {
             let sure = believed.is_none();
             let head = match believed.take() {
                 Some(head) => head,
-                None => tx.lock_audit_head().await?.ok_or_else(|| impossible("a tenant without an audit chain"))?,
+                None => tx
+                    .lock_audit_head()
+                    .await?
+                    .ok_or_else(|| impossible("a tenant without an audit chain"))
+                    .and_then(|head| if self.key.holds(tenant, &head) { Ok(head) } else { Err(impossible(FORGED)) })?,
             };
             let (entries, seq, hash) = chain(&head, deeds.iter().map(|one| one.deed.draft.clone()), &self.random);
             let next = self.key.head(tenant, seq, hash);
@@ -181,9 +211,9 @@ fn impossible(what: &str) -> StoreError {
     StoreError::ImpossibleRow { table: "audit_heads", what: what.to_owned() }
 }
 
-fn tell<T, E>(deeds: Vec<Waiting>, outcome: Result<T, E>) {
-    for one in deeds {
+fn tell(listening: impl IntoIterator<Item = oneshot::Sender<bool>>, durable: bool) {
+    for one in listening {
         // Nobody listens any more when the caller hung up: the record stands all the same.
-        let _ = one.done.send(outcome.is_ok());
+        let _ = one.send(durable);
     }
 }

@@ -27,13 +27,13 @@ pub enum Refusal {
     #[error("the access token is not valid: {0}")]
     InvalidToken(&'static str),
     /// Good credentials that hold too little (RFC 6750 §3.1 `insufficient_scope`).
-    #[error("this needs the scope `{0}`")]
+    #[error("this needs the scope `{0}`, which the caller does not hold")]
     InsufficientScope(String),
     /// It would break a rule that must stay unique or unchanged.
     #[error("{0}")]
     Conflict(String),
     /// A field of the request is wrong.
-    #[error("{field}: {problem}")]
+    #[error("`{field}` {problem}")]
     Invalid {
         /// The field's name, as the caller wrote it.
         field: &'static str,
@@ -58,6 +58,9 @@ pub enum Fault {
     /// More work is waiting than will be done in time.
     #[error("{0} has more work waiting than it can do in time")]
     Overloaded(&'static str),
+    /// Something was handed over to be written, and nobody can say whether it was.
+    #[error("it is not known whether {0} was written")]
+    Unknown(&'static str),
     /// Something that cannot happen did.
     #[error("{0}")]
     Internal(String),

@@ -141,7 +141,7 @@ impl Issuer {
             deeds.push(actor.did(if disabled { "tenant.disable" } else { "tenant.enable" }, &target, json!({}), now));
         }
         append(&mut scoped, tenant.id, &self.chain_key, &self.random, deeds).await?;
-        tx.commit().await?;
+        self.commit(tx, "tenants", tenant.id, tenant.id).await?;
         self.find_tenant(slug).await
     }
 
@@ -159,7 +159,7 @@ impl Issuer {
         }
         let deed = actor.did("tenant.delete", format!("tenant:{}", tenant.id), json!({ "slug": slug }), now);
         append(&mut scoped, tenant.id, &self.chain_key, &self.random, [deed]).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, "tenants", tenant.id, tenant.id).await
     }
 }
 

@@ -137,7 +137,7 @@ impl Issuer {
         }
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let user = scoped.user(id).await?;
-        tx.commit().await?;
+        self.commit(tx, "users", tenant, id).await?;
         Ok(user.ok_or(Refusal::NotFound)?)
     }
 
@@ -151,7 +151,7 @@ impl Issuer {
         }
         let deed = actor.did("user.delete", format!("user:{id}"), json!({}), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, "users", tenant, id).await
     }
 }
 

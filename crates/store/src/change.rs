@@ -77,7 +77,8 @@ impl Store {
             .into_iter()
             .filter_map(|row| Some(Change { table: row.table?, tenant: TenantId(row.tenant?), id: row.id? }))
             .collect();
-        let overflow = changes.len() >= SWEEP_LIMIT;
+        // Backwards goes only another server's history, as after a failover.
+        let overflow = changes.len() >= SWEEP_LIMIT || next.0 < from.0;
         Ok(Sweep { changes, next, overflow })
     }
 

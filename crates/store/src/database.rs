@@ -53,6 +53,19 @@ impl Store {
         Ok(outcome?)
     }
 
+    /// As [`Store::migrate`], unless the application's login finds the schema at this program's version: so a replica
+    /// needs the owner's login only when there is something to migrate.
+    pub async fn migrate_if_behind(urls: &DatabaseUrls) -> Result<(), StoreError> {
+        if let Ok(store) = Self::connect(urls, 1).await {
+            let current = store.check().await;
+            store.close().await;
+            if current.is_ok() {
+                return Ok(());
+            }
+        }
+        Self::migrate(urls).await
+    }
+
     /// Connects as the application, with at most `connections` connections, and makes sure that the login cannot
     /// step over the tenant wall.
     pub async fn connect(urls: &DatabaseUrls, connections: u32) -> Result<Self, StoreError> {
@@ -108,16 +121,15 @@ impl Store {
     }
 
     /// The role must neither own tables nor bypass row-level security. With two logins, the one behind the role must
-    /// not either, because a connection can always return to its login.
+    /// not either, nor any role that it can become, because a connection can always return to its login.
     async fn refuse_strong_role(&self, two_logins: bool) -> Result<(), StoreError> {
         let found = sqlx::query!(
             r#"SELECT bool_or(rolsuper) AS "superuser!",
                       bool_or(rolbypassrls) AS "bypass!",
-                      EXISTS (SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
-                               WHERE c.relname = 'tenants'
-                                 AND (o.rolname = current_user OR ($1 AND o.rolname = session_user))) AS "owner!"
-                 FROM pg_roles
-                WHERE rolname = current_user OR ($1 AND rolname = session_user)"#,
+                      bool_or(EXISTS (SELECT FROM pg_class c
+                                       WHERE c.relname = 'tenants' AND c.relowner = r.oid)) AS "owner!"
+                 FROM pg_roles r
+                WHERE rolname = current_user OR ($1 AND pg_has_role(session_user, r.oid, 'MEMBER'))"#,
             two_logins
         )
         .fetch_one(&self.pool)
@@ -133,9 +145,14 @@ impl Store {
     /// Answers when the database does, with the schema version it is at.
     pub async fn check(&self) -> Result<(), StoreError> {
         // Not checked at compile time: the table is the migrator's own, and not among our migrations.
-        let found: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
+        let found = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
             .fetch_one(&self.pool)
-            .await?;
+            .await;
+        let found: i64 = match found {
+            // There is no such table: nobody ever migrated this database.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => 0,
+            found => found?,
+        };
         let wanted = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
         // A newer schema is fine: migrations expand before they contract.
         if found < wanted {

@@ -9,7 +9,7 @@ pub enum StoreError {
     #[error("the database did not do its work: {0}")]
     Database(#[from] sqlx::Error),
     /// The schema could not be brought to this program's version.
-    #[error("the schema could not be migrated: {0}")]
+    #[error("the schema could not be migrated (a trial run of an older build is helped by removing its data directory): {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
     /// The private cluster of a trial run could not be used.
     #[error(transparent)]

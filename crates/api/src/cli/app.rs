@@ -102,5 +102,5 @@ pub(super) async fn find(issuer: &Issuer, tenant: TenantId, name: &str) -> anyho
 }
 
 fn text(application: &ApplicationView) -> String {
-    format!("{}  {}", application.name, application.status)
+    format!("{}  {}  {}", application.id, application.name, application.status)
 }

@@ -46,8 +46,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
                 let entries = issuer.list_audit(tenant, action.as_deref(), None, limit).await?;
                 let entries: Vec<AuditView> = entries.into_iter().map(AuditView::from).collect();
                 output.print_list(&entries, |entry| {
-                    let AuditView { seq, at, action, outcome, actor, target, .. } = entry;
-                    format!("{seq}  {}  {action}  {outcome}  {actor}  {target}", at.to_rfc3339())
+                    let AuditView { seq, at, action, outcome, actor, target, detail, .. } = entry;
+                    format!("{seq}  {}  {action}  {outcome}  {actor}  {target}  {detail}", at.to_rfc3339())
                 })?;
                 Ok(ExitCode::SUCCESS)
             }

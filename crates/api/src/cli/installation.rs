@@ -34,7 +34,7 @@ impl Installation {
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
         let (urls, private) = database(config).await?;
         if private.is_some() {
-            Store::migrate(&urls).await?;
+            Store::migrate_if_behind(&urls).await?;
         }
         Self::over(config, &urls, private, FEW, None).await
     }
@@ -42,7 +42,7 @@ impl Installation {
     /// For the server.
     pub(super) async fn open_to_serve(config: &Config, listening: SocketAddr) -> anyhow::Result<Self> {
         let (urls, private) = database(config).await?;
-        Store::migrate(&urls).await?;
+        Store::migrate_if_behind(&urls).await?;
         Self::over(config, &urls, private, config.database_connections, Some(listening)).await
     }
 

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use claviger_issuer::Issuer;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::key::{KeyChange, KeyOrder};
+use claviger_issuer::scope::MANAGEMENT;
 use claviger_store::id::{KeyId, Owner, TenantId};
 use secrecy::SecretString;
 
@@ -86,6 +87,9 @@ pub(super) struct Rights {
     /// A scope, as resource:action; may be given again. Without any, the key may do nothing
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
+    /// Every scope that managing this installation takes, besides those named
+    #[arg(long)]
+    admin: bool,
     /// When it ends: a time such as 2027-01-31T00:00:00Z, or days from now such as 90d
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
@@ -211,7 +215,10 @@ impl Place {
 
 impl Rights {
     fn order(self, owner: Owner, owner_name: String, now: DateTime<Utc>) -> anyhow::Result<KeyOrder> {
-        let Self { name, scopes, expires, token_lifetime } = self;
+        let Self { name, mut scopes, admin, expires, token_lifetime } = self;
+        if admin {
+            scopes.extend(MANAGEMENT.map(str::to_owned));
+        }
         let expires_at = expires.map(|when| end(&when, now)).transpose()?;
         Ok(KeyOrder { owner, name: name.unwrap_or(owner_name), scopes, token_lifetime, expires_at, import: None })
     }

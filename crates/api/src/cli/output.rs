@@ -1,6 +1,6 @@
 //! What commands print: text for people, JSON for programs.
 
-use std::io::{Write as _, stderr, stdout};
+use std::io::{ErrorKind, Write as _, stderr, stdout};
 
 use serde::Serialize;
 
@@ -33,7 +33,11 @@ impl Format {
 
 /// A line on standard output.
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
-    Ok(writeln!(stdout(), "{text}")?)
+    match writeln!(stdout(), "{text}") {
+        // Whoever reads has enough, as `head` does.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 /// A JSON document for people, on standard output.

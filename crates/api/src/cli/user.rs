@@ -100,5 +100,5 @@ pub(super) async fn find(issuer: &Issuer, tenant: TenantId, name: &str) -> anyho
 }
 
 fn text(user: &UserView) -> String {
-    format!("{}  {}", user.username, user.status)
+    format!("{}  {}  {}", user.id, user.username, user.status)
 }

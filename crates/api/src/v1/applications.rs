@@ -46,7 +46,7 @@ pub(crate) struct ApplicationChangeIn {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ApplicationView {
     /// The `client_id` of its tokens.
-    id: Uuid,
+    pub(crate) id: Uuid,
     #[schema(example = "demo")]
     pub(crate) name: String,
     /// Seconds; `null` takes the tenant's.

@@ -51,7 +51,7 @@ pub(crate) struct AuditView {
     ip: Option<String>,
     /// More about it.
     #[schema(value_type = Object)]
-    detail: Value,
+    pub(crate) detail: Value,
     /// SHA-256 of the chain up to here, in hexadecimal.
     pub(crate) hash: String,
 }

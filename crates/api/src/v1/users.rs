@@ -44,7 +44,7 @@ pub(crate) struct UserChangeIn {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserView {
     /// The `sub` of this person's tokens.
-    id: Uuid,
+    pub(crate) id: Uuid,
     /// The login name.
     #[schema(example = "alice")]
     pub(crate) username: String,

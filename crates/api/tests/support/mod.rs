@@ -11,8 +11,12 @@
     reason = "test support: every test file uses its own part of it, and a failure here is a failed test"
 )]
 
+pub mod operations;
+pub mod wire;
+
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use claviger::config::ProxyHeader;
@@ -24,10 +28,10 @@ use claviger_issuer::key::KeyOrder;
 use claviger_issuer::random::Random;
 use claviger_issuer::scope::MANAGEMENT;
 use claviger_issuer::settings::{Settings, TenantSettings, Throttle};
-use claviger_issuer::tenant::NewTenant;
-use claviger_issuer::vault::MasterKey;
+use claviger_issuer::tenant::{NewTenant, TenantChange};
+use claviger_issuer::vault::{MasterKey, Vault};
 use claviger_issuer::{Issuer, Open};
-use claviger_store::id::{Owner, TenantId};
+use claviger_store::id::{ApplicationId, KeyId, Owner, TenantId};
 use claviger_store::{DatabaseUrls, Store};
 use reqwest::{Method, Response, StatusCode};
 use secrecy::ExposeSecret as _;
@@ -99,7 +103,12 @@ pub struct Options {
     pub clock: Option<Clock>,
     /// `false` shows what the sweep alone does.
     pub notifications: bool,
+    /// `false` asks the database for everything, as a server does that has lost touch with the news.
+    pub memory: bool,
 }
+
+/// Failures that nobody reaches.
+pub const UNTHROTTLED: Throttle = Throttle { failures: 1000, window: 900 };
 
 impl Default for Options {
     fn default() -> Self {
@@ -110,6 +119,7 @@ impl Default for Options {
             token_lifetime: 86_400,
             clock: None,
             notifications: true,
+            memory: true,
         }
     }
 }
@@ -143,7 +153,7 @@ impl Server {
     }
 
     async fn join(database: Arc<Database>, master_key: MasterKey, options: Options) -> Self {
-        let Options { require_https, trusted_proxies, throttle, token_lifetime, clock, notifications } = options;
+        let Options { require_https, trusted_proxies, throttle, token_lifetime, clock, notifications, memory } = options;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let store = Store::connect(&database.urls(), 8).await.unwrap();
@@ -159,7 +169,9 @@ impl Server {
         let open = Open { store, master_key: master_key.clone(), settings, clock: clock.clone(), random: Random::from_system() };
         let issuer = Arc::new(Issuer::open(open).await.unwrap());
         issuer.upkeep().await.unwrap();
-        issuer.follow_changes(notifications);
+        if memory {
+            issuer.follow_changes(notifications);
+        }
         let settings = server::Settings {
             trusted_proxies: trusted_proxies.iter().map(|network| network.parse().unwrap()).collect(),
             proxy_header: ProxyHeader::XForwardedFor,
@@ -193,6 +205,32 @@ impl Server {
         self.tenant_with(slug, TenantSettings::default()).await
     }
 
+    /// The tenant that the root paths serve and whose admins manage the others.
+    pub async fn default_tenant(&self) -> Tenant<'_> {
+        self.tenant("default").await
+    }
+
+    /// Returns when this server has heard of every change made so far. Needs a default tenant, which it renames.
+    ///
+    /// News arrives in the order of the changes: once that of our own has arrived, so has that of all before it.
+    pub async fn settle(&self) {
+        let slug = &self.issuer.settings().default_tenant;
+        // Into memory, from where only the news can remove it.
+        self.issuer.tenant(slug).await.unwrap().expect("make the default tenant first");
+        let name = format!("settled {}", hex(&self.issuer.random().bytes::<8>()));
+        let change = TenantChange { name: Some(name.clone()), ..TenantChange::default() };
+        self.issuer.change_tenant(&Actor::operator(), slug, change).await.unwrap();
+        for _ in 0..500 {
+            if self.issuer.tenant(slug).await.unwrap().unwrap().tenant.name == name {
+                // A sweep may have told ours a moment before the notification of another.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("news of a change did not arrive within 5 seconds");
+    }
+
     pub async fn tenant_with(&self, slug: &str, settings: TenantSettings) -> Tenant<'_> {
         let new = NewTenant { slug: slug.into(), name: None, settings };
         let id = self.issuer.create_tenant(&Actor::operator(), new).await.unwrap().id;
@@ -208,11 +246,16 @@ pub struct Tenant<'a> {
 }
 
 impl Tenant<'_> {
+    /// An application of this name.
+    pub async fn application(&self, name: &str) -> ApplicationId {
+        let new = NewApplication { name: name.into(), token_lifetime: None };
+        self.server.issuer.create_application(self.id, &Actor::operator(), new).await.unwrap().id
+    }
+
     /// Makes an application with a key of these scopes.
     pub async fn app_key(&self, name: &str, scopes: &[&str]) -> Key {
-        let new = NewApplication { name: name.into(), token_lifetime: None };
-        let application = self.server.issuer.create_application(self.id, &Actor::operator(), new).await.unwrap();
-        self.key_of(Owner::Application(application.id), scopes).await
+        let application = self.application(name).await;
+        self.key_of(Owner::Application(application), scopes).await
     }
 
     /// Makes a user with a key of these scopes.
@@ -240,6 +283,30 @@ impl Tenant<'_> {
         Key { id: made.key.id.to_string(), secret: made.secret.expose_secret().to_owned(), owner }
     }
 
+    /// Signs these claims with the tenant's own key, as nobody but the tenant could.
+    pub async fn sign(&self, header: &Value, claims: &Value) -> String {
+        self.sign_bytes(header.to_string().as_bytes(), claims.to_string().as_bytes()).await
+    }
+
+    /// As [`Tenant::sign`], for what is not quite JSON.
+    pub async fn sign_bytes(&self, header: &[u8], claims: &[u8]) -> String {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        use ed25519_dalek::Signer as _;
+        let mut database = self.server.database.superuser().await;
+        let (kid, sealed): (String, Vec<u8>) =
+            sqlx::query_as("SELECT kid, sealed_private FROM signing_keys WHERE tenant_id = $1 AND state = 'active'")
+                .bind(self.id)
+                .fetch_one(&mut database)
+                .await
+                .unwrap();
+        let vault = Vault::new(&self.server.master_key, "signing_keys").unwrap();
+        let seed = vault.open(&format!("signing_keys:sealed_private:{}:{kid}", self.id), &sealed).unwrap();
+        let key = ed25519_dalek::SigningKey::from_bytes(seed.as_slice().try_into().unwrap());
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()).to_bytes()))
+    }
+
     /// `/t/{slug}` and the path.
     pub fn path(&self, path: &str) -> String {
         format!("/t/{}{path}", self.slug)
@@ -260,6 +327,10 @@ pub struct Key {
 }
 
 impl Key {
+    pub fn key_id(&self) -> KeyId {
+        KeyId::parse(&self.id).unwrap()
+    }
+
     /// `key:secret`, as `/v1/authentications` takes it without a scheme.
     pub fn pair(&self) -> String {
         format!("{}:{}", self.id, self.secret)
@@ -380,6 +451,11 @@ pub fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// The `detail` of an audit entry.
+pub fn detail(entry: &claviger_store::audit::Entry) -> Value {
+    serde_json::from_str(&entry.detail).unwrap()
+}
+
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

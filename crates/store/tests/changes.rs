@@ -1,0 +1,425 @@
+//! News of changed rows: noted with the change, announced when it is done, and missed by no sweep.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failure here is a failed test"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use claviger_store::api_key::SecretMac;
+use claviger_store::audit::Batch;
+use claviger_store::change::{Change, ChangeListener, Sweep};
+use claviger_store::id::{ApplicationId, Owner, TenantId, UserId};
+use claviger_store::{Store, Tx};
+use support::{Database, Furnished, entry, furnish, head, key_id, lines, new_key, now, number, run, token, uuid};
+
+const SECOND: TimeDelta = TimeDelta::seconds(1);
+/// For what comes within milliseconds, on a machine that does much else.
+const SOON: Duration = Duration::from_secs(20);
+
+async fn with_tenant() -> (Database, Store, Furnished) {
+    let database = Database::create().await;
+    let store = database.store().await;
+    store.ensure_token_partitions(now()).await.unwrap();
+    let furnished = furnish(&store, "a").await;
+    (database, store, furnished)
+}
+
+/// Every deed that changes what the hot path remembers, and what must be forgotten for it.
+async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeSet<String> {
+    let mut tx = store.begin_in(at.tenant).await.unwrap();
+    let mut scoped = tx.tenant(at.tenant).await.unwrap();
+    let now = now();
+    let by = Some((now, "operator:test"));
+    let (tenant, user, application, key) = (
+        format!("tenants {}", at.tenant),
+        format!("users {}", at.user),
+        format!("applications {}", at.application),
+        format!("api_keys {}", at.key),
+    );
+    let secret = format!("api_key_secrets {}", at.key);
+    let expected = match name {
+        "update_tenant" => {
+            scoped.update_tenant("new name", &serde_json::json!({ "token_lifetime": 60 })).await.unwrap();
+            vec![tenant]
+        }
+        "set_tenant_disabled" => {
+            assert!(scoped.set_tenant_disabled(by).await.unwrap());
+            vec![tenant]
+        }
+        "delete_tenant" => {
+            assert!(scoped.delete_tenant(now, "operator:test").await.unwrap());
+            vec![tenant]
+        }
+        "create_user" => {
+            let id = UserId(uuid());
+            scoped.create_user(id, &format!("u{id}"), None, now).await.unwrap();
+            vec![format!("users {id}")]
+        }
+        "set_user_email" => {
+            assert!(scoped.set_user_email(at.user, None).await.unwrap());
+            vec![user]
+        }
+        "set_user_disabled" => {
+            assert!(scoped.set_user_disabled(at.user, by).await.unwrap());
+            vec![user]
+        }
+        "delete_user" => {
+            assert!(scoped.delete_user(at.user, now, "operator:test").await.unwrap());
+            vec![user]
+        }
+        "create_application" => {
+            let id = ApplicationId(uuid());
+            scoped.create_application(id, &id.to_string(), None, now).await.unwrap();
+            vec![format!("applications {id}")]
+        }
+        "update_application" => {
+            assert!(scoped.update_application(at.application, "new name", Some(60)).await.unwrap());
+            vec![application]
+        }
+        "set_application_disabled" => {
+            assert!(scoped.set_application_disabled(at.application, by).await.unwrap());
+            vec![application]
+        }
+        "delete_application" => {
+            assert!(scoped.delete_application(at.application, now, "operator:test").await.unwrap());
+            vec![application]
+        }
+        "create_key" => {
+            let id = key_id();
+            let new = new_key(&id, Owner::User(at.user), &[]);
+            scoped.create_key(&new, SecretMac([7; 32]), 1, now).await.unwrap();
+            vec![format!("api_keys {id}"), format!("api_key_secrets {id}")]
+        }
+        "update_key" => {
+            assert!(scoped.update_key(&at.key, "new name", &[], None, None).await.unwrap());
+            vec![key]
+        }
+        "set_key_disabled" => {
+            assert!(scoped.set_key_disabled(&at.key, by).await.unwrap());
+            vec![key]
+        }
+        "revoke_key" => {
+            assert!(scoped.revoke_key(&at.key, now, "operator:test").await.unwrap());
+            vec![key]
+        }
+        "put_secret" => {
+            scoped.put_secret(&at.key, 1, SecretMac([8; 32]), 1, now).await.unwrap();
+            vec![secret]
+        }
+        "put_secret over another" => {
+            scoped.put_secret(&at.key, 0, SecretMac([9; 32]), 1, now).await.unwrap();
+            vec![secret]
+        }
+        "end_secret" => {
+            scoped.end_secret(&at.key, 0, now + SECOND).await.unwrap();
+            vec![secret]
+        }
+        "create_active_signing_key" => {
+            // A tenant has one active key: this one gets its first.
+            let (other, kid) = (TenantId(uuid()), uuid().to_string());
+            let mut scoped = tx.tenant(other).await.unwrap();
+            scoped.create_tenant(&other.to_string(), "other", &serde_json::json!({}), now).await.unwrap();
+            scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
+            vec![format!("tenants {other}"), format!("signing_keys {kid}")]
+        }
+        other => panic!("no such deed: {other}"),
+    };
+    if commit {
+        tx.commit().await.unwrap();
+    }
+    expected.into_iter().collect()
+}
+
+/// In an order in which each can be done: those that end something last.
+const DEEDS: [&str; 19] = [
+    "update_tenant",
+    "create_user",
+    "set_user_email",
+    "set_user_disabled",
+    "create_application",
+    "update_application",
+    "set_application_disabled",
+    "create_key",
+    "update_key",
+    "set_key_disabled",
+    "put_secret",
+    "end_secret",
+    "put_secret over another",
+    "create_active_signing_key",
+    "revoke_key",
+    "delete_user",
+    "delete_application",
+    "set_tenant_disabled",
+    "delete_tenant",
+];
+
+/// All that a sweep tells, as `table id`.
+fn told_of_all(sweep: &Sweep) -> BTreeSet<String> {
+    sweep.changes.iter().map(|change| format!("{} {}", change.table, change.id)).collect()
+}
+
+#[tokio::test]
+async fn every_deed_notes_what_it_changed_and_no_more() {
+    let (database, store, furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    for name in DEEDS {
+        run(&mut superuser, "DELETE FROM changes").await;
+        let from = store.sweep_start().await.unwrap();
+        let expected = deed(&store, &furnished, name, true).await;
+        let sweep = store.sweep(from).await.unwrap();
+        assert_eq!(told_of_all(&sweep), expected, "{name}");
+        assert!(!sweep.overflow);
+        assert!(sweep.changes.iter().all(|change| change.tenant == furnished.tenant) || name == "create_active_signing_key");
+    }
+}
+
+#[tokio::test]
+async fn a_deed_that_is_undone_leaves_no_note_and_is_not_announced() {
+    let (database, store, furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    let before = number(&mut superuser, "SELECT count(*) FROM changes").await;
+    let mut listener = store.listen().await.unwrap();
+    for name in DEEDS {
+        deed(&store, &furnished, name, false).await;
+    }
+    assert_eq!(number(&mut superuser, "SELECT count(*) FROM changes").await, before);
+    // Notifications come in order: this one is the first.
+    let marker = deed(&store, &furnished, "set_user_disabled", true).await;
+    assert_eq!(next(&mut listener).await.map(|change| format!("{} {}", change.table, change.id)), marker.into_iter().next());
+}
+
+#[tokio::test]
+async fn a_use_of_a_key_is_no_change_of_it() {
+    let (database, store, furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    let before = number(&mut superuser, "SELECT count(*) FROM changes").await;
+    let mut tx = store.begin_in(furnished.tenant).await.unwrap();
+    let (head, entries, used) = (head(2), [entry(2, now())], [(furnished.key.clone(), now() + SECOND)]);
+    let tokens = [token(&furnished.key, now() + TimeDelta::minutes(5))];
+    let batch = Batch { expected_seq: 1, head: &head, entries: &entries, tokens: &tokens, used: &used };
+    assert!(tx.tenant(furnished.tenant).await.unwrap().record(&batch).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(number(&mut superuser, "SELECT count(*) FROM changes").await, before);
+}
+
+#[tokio::test]
+async fn the_tables_that_note_their_changes_are_listed_here_and_lose_no_row() {
+    let (database, _store, _furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    let noting = lines(
+        &mut superuser,
+        "SELECT c.relname::text, encode(t.tgargs, 'escape')
+           FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+          WHERE p.proname = 'note_change' AND t.tgenabled = 'O'
+            -- After each row's insert and update.
+            AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 0 AND t.tgtype & 4 = 4 AND t.tgtype & 16 = 16
+            AND NOT has_table_privilege('claviger_app', c.oid, 'DELETE')
+          ORDER BY c.relname",
+    )
+    .await;
+    let arguments = |id: &str, tenant: &str| format!("{id}\\000{tenant}\\000");
+    let expected = [
+        ("api_key_secrets", arguments("key_id", "tenant_id")),
+        ("api_keys", arguments("id", "tenant_id")),
+        ("applications", arguments("id", "tenant_id")),
+        ("signing_keys", arguments("kid", "tenant_id")),
+        ("tenants", arguments("id", "id")),
+        ("users", arguments("id", "tenant_id")),
+    ];
+    assert_eq!(noting, expected.map(|(table, arguments)| format!("{table} | {arguments}")));
+}
+
+/// A transaction that made a user and is still open, and the note it left.
+async fn under_way(store: &Store, tenant: TenantId) -> (Tx, String) {
+    let id = UserId(uuid());
+    let mut tx = store.begin_in(tenant).await.unwrap();
+    tx.tenant(tenant).await.unwrap().create_user(id, &id.to_string(), None, now()).await.unwrap();
+    (tx, format!("users {id}"))
+}
+
+#[tokio::test]
+async fn a_sweep_misses_no_change_that_began_before_it_and_was_committed_after_it() {
+    let (_database, store, a) = with_tenant().await;
+    let b = furnish(&store, "b").await;
+    let start = store.sweep_start().await.unwrap();
+    // The older transaction, with the smaller number, is slow.
+    let (slow, of_slow) = under_way(&store, a.tenant).await;
+    let (quick, of_quick) = under_way(&store, b.tenant).await;
+    quick.commit().await.unwrap();
+    let first = store.sweep(start).await.unwrap();
+    assert!(told_of_all(&first).contains(&of_quick));
+    assert!(!told_of_all(&first).contains(&of_slow), "what is not committed is not told");
+    let second = store.sweep(first.next).await.unwrap();
+    assert!(!told_of_all(&second).contains(&of_slow));
+    slow.commit().await.unwrap();
+    let third = store.sweep(second.next).await.unwrap();
+    assert!(told_of_all(&third).contains(&of_slow), "the gap in the sequence is not stepped over");
+    // Nor by who begins to sweep while it is under way.
+    let (slow, of_slow) = under_way(&store, a.tenant).await;
+    let late_start = store.sweep_start().await.unwrap();
+    slow.commit().await.unwrap();
+    assert!(told_of_all(&store.sweep(late_start).await.unwrap()).contains(&of_slow));
+}
+
+#[tokio::test]
+async fn sweeps_amid_many_writers_tell_every_change() {
+    const WRITERS: i64 = 4;
+    const EACH: i64 = 25;
+    let (database, store, a) = with_tenant().await;
+    let writers = Store::connect(&database.urls(), 8).await.unwrap();
+    let start = store.sweep_start().await.unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let write = async {
+        let each = (0..WRITERS).map(|writer| {
+            let (writers, tenant) = (&writers, a.tenant);
+            async move {
+                let mut written = BTreeSet::new();
+                for round in 0..EACH {
+                    let id = UserId(uuid());
+                    let mut tx = writers.begin_in(tenant).await.unwrap();
+                    tx.tenant(tenant).await.unwrap().create_user(id, &format!("u{writer}.{round}"), None, now()).await.unwrap();
+                    // Commits leave the order of the beginnings.
+                    tokio::time::sleep(Duration::from_millis(u64::try_from((writer * 7 + round * 3) % 11).unwrap())).await;
+                    tx.commit().await.unwrap();
+                    written.insert(format!("users {id}"));
+                }
+                written
+            }
+        });
+        let written = futures_util::future::join_all(each).await;
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        written.into_iter().flatten().collect::<BTreeSet<String>>()
+    };
+    let sweep = async {
+        let (mut heard, mut from, mut sweeps) = (BTreeSet::new(), start, 0);
+        loop {
+            let last = done.load(std::sync::atomic::Ordering::SeqCst);
+            let swept = store.sweep(from).await.unwrap();
+            heard.extend(told_of_all(&swept));
+            from = swept.next;
+            sweeps += 1;
+            if last {
+                break (heard, sweeps);
+            }
+        }
+    };
+    let (written, (heard, sweeps)) = tokio::join!(write, sweep);
+    assert_eq!(written.len(), usize::try_from(WRITERS * EACH).unwrap());
+    assert_eq!(written.difference(&heard).count(), 0, "changes that no sweep told");
+    assert!(sweeps > 3, "{sweeps}");
+}
+
+async fn next(listener: &mut ChangeListener) -> Option<Change> {
+    tokio::time::timeout(SOON, listener.next()).await.expect("no notification").unwrap()
+}
+
+#[tokio::test]
+async fn a_listener_hears_of_every_committed_change() {
+    let (_database, store, furnished) = with_tenant().await;
+    let mut listener = store.listen().await.unwrap();
+    let mut expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for name in DEEDS {
+        expected.insert(name, deed(&store, &furnished, name, true).await);
+    }
+    for name in DEEDS {
+        let mut heard = BTreeSet::new();
+        for _ in &expected[name] {
+            let change = next(&mut listener).await.unwrap();
+            heard.insert(format!("{} {}", change.table, change.id));
+        }
+        assert_eq!(heard, expected[name], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_listener_does_not_understand_or_did_not_hear_counts_as_missed_news() {
+    let (database, store, furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    let mut listener = store.listen().await.unwrap();
+    for nonsense in ["", "users", "users not-an-id x", &format!("users {}", furnished.tenant)] {
+        run(&mut superuser, &format!("SELECT pg_notify('claviger_change', '{nonsense}')")).await;
+        assert_eq!(next(&mut listener).await, None, "{nonsense}");
+    }
+    run(
+        &mut superuser,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE datname = current_database() AND query ILIKE 'LISTEN%' AND pid <> pg_backend_pid()",
+    )
+    .await;
+    // Either it says that news may have been missed and goes on, or it says that it is broken; never nothing.
+    let broken = tokio::time::timeout(SOON, listener.next()).await.expect("the loss was not noticed");
+    assert!(matches!(broken, Ok(None) | Err(_)), "{broken:?}");
+    if broken.is_err() {
+        listener = store.listen().await.unwrap();
+    }
+    deed(&store, &furnished, "set_user_disabled", true).await;
+    let heard = next(&mut listener).await.unwrap();
+    assert_eq!(heard, Change { table: "users".into(), tenant: furnished.tenant, id: furnished.user.to_string() });
+}
+
+#[tokio::test]
+async fn too_many_changes_to_tell_are_an_overflow() {
+    let (database, store, furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    run(&mut superuser, "DELETE FROM changes").await;
+    let start = store.sweep_start().await.unwrap();
+    let notes = |count: i64| {
+        format!(
+            "INSERT INTO changes (tenant_id, kind, subject)
+             SELECT '{}', 'users', n::text FROM generate_series(1, {count}) AS n",
+            furnished.tenant
+        )
+    };
+    run(&mut superuser, &notes(9_999)).await;
+    let almost = store.sweep(start).await.unwrap();
+    assert_eq!((almost.changes.len(), almost.overflow), (9_999, false));
+    run(&mut superuser, &notes(2)).await;
+    let over = store.sweep(start).await.unwrap();
+    assert!(over.overflow);
+    // One goes on from behind them, as soon as the transactions of that time have ended, other databases' too.
+    let mut from = over.next;
+    let behind = async {
+        loop {
+            let sweep = store.sweep(from).await.unwrap();
+            from = sweep.next;
+            if sweep.changes.is_empty() {
+                break assert!(!sweep.overflow);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, behind).await.expect("the same changes are told again and again");
+}
+
+#[tokio::test]
+async fn old_notes_are_pruned_and_recent_ones_stay() {
+    let (database, store, furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    run(&mut superuser, "DELETE FROM changes").await;
+    let start = store.sweep_start().await.unwrap();
+    for minutes in [0, 59, 90, 119, 121, 600, 100_000] {
+        let note = format!(
+            "INSERT INTO changes (tenant_id, kind, subject, at)
+             VALUES ('{}', 'users', '{minutes}', clock_timestamp() - interval '{minutes} minutes')",
+            furnished.tenant
+        );
+        run(&mut superuser, &note).await;
+    }
+    assert_eq!(store.prune_changes().await.unwrap(), 3);
+    let left: BTreeSet<String> = ["0", "59", "90", "119"].map(|minutes| format!("users {minutes}")).into();
+    assert_eq!(told_of_all(&store.sweep(start).await.unwrap()), left);
+    assert_eq!(store.prune_changes().await.unwrap(), 0);
+    // Whatever else the application asks for, what a replica may not have read yet stays.
+    let mut app = database.app().await;
+    assert_eq!(run(&mut app, "DELETE FROM changes").await, 2);
+    assert_eq!(number(&mut superuser, "SELECT count(*) FROM changes").await, 2);
+}

@@ -1,0 +1,251 @@
+//! What the tests of the walls stand on: a database and logins of their own, and two tenants with one of everything.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "test support: every test file uses its own part of it, makes its own ids, and fails by panicking"
+)]
+
+use chrono::{DateTime, TimeDelta, Utc};
+use claviger_store::api_key::{NewKey, SecretMac};
+use claviger_store::audit::{Batch, Entry, Head, TokenRow};
+use claviger_store::id::{ApplicationId, KeyId, Owner, TenantId, TokenId, UserId};
+use claviger_store::{DatabaseUrls, Store};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use url::Url;
+use uuid::Uuid;
+
+/// The role that requests run as.
+pub const APP: &str = "claviger_app";
+
+/// A database of its own, with the logins that a test makes. Gone when dropped.
+pub struct Database {
+    pub name: String,
+    server: PgConnectOptions,
+    logins: Vec<String>,
+}
+
+impl Database {
+    /// Without a schema.
+    pub async fn empty() -> Self {
+        let url = std::env::var("DATABASE_URL").expect("run the tests with `make test`, which starts a database for them");
+        let server: PgConnectOptions = url.parse().unwrap();
+        let database = Self { name: format!("test_{}", Uuid::new_v4().simple()), server, logins: Vec::new() };
+        database.of_the_server(&format!("CREATE DATABASE {}", database.name)).await;
+        database
+    }
+
+    /// With the schema.
+    pub async fn create() -> Self {
+        let database = Self::empty().await;
+        Store::migrate(&database.urls()).await.unwrap();
+        database
+    }
+
+    /// Makes a login with these attributes, such as `SUPERUSER` or `IN ROLE claviger_app`.
+    pub async fn login(&mut self, attributes: &str) -> String {
+        let name = format!("test_login_{}", Uuid::new_v4().simple());
+        self.of_the_server(&format!("CREATE ROLE {name} LOGIN PASSWORD 'test' {attributes}")).await;
+        self.logins.push(name.clone());
+        name
+    }
+
+    /// Makes a login that owns the database and may do nothing beyond it.
+    pub async fn owner(&mut self) -> String {
+        let owner = self.login("NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS").await;
+        self.of_the_server(&format!("ALTER DATABASE {} OWNER TO {owner}", self.name)).await;
+        let mut connection = self.superuser().await;
+        run(&mut connection, &format!("ALTER SCHEMA public OWNER TO {owner}")).await;
+        connection.close().await.unwrap();
+        owner
+    }
+
+    /// A statement for the whole cluster.
+    pub async fn of_the_server(&self, statement: &str) {
+        let mut connection = self.server.connect().await.unwrap();
+        run(&mut connection, statement).await;
+        connection.close().await.unwrap();
+    }
+
+    /// One login for everything, which is a superuser.
+    pub fn urls(&self) -> DatabaseUrls {
+        DatabaseUrls::parse(&self.url(), None).unwrap()
+    }
+
+    /// As `DATABASE_URL` would say it.
+    pub fn url(&self) -> String {
+        let mut url = Url::parse(&std::env::var("DATABASE_URL").unwrap()).unwrap();
+        url.set_path(&self.name);
+        url.to_string()
+    }
+
+    /// The same with another login.
+    pub fn url_as(&self, login: &str) -> String {
+        let mut url = Url::parse(&self.url()).unwrap();
+        url.set_username(login).unwrap();
+        url.set_password(Some("test")).unwrap();
+        url.to_string()
+    }
+
+    pub async fn store(&self) -> Store {
+        Store::connect(&self.urls(), 5).await.unwrap()
+    }
+
+    /// As a superuser, to look behind the walls.
+    pub async fn superuser(&self) -> PgConnection {
+        self.server.clone().database(&self.name).connect().await.unwrap()
+    }
+
+    /// As requests run.
+    pub async fn app(&self) -> PgConnection {
+        self.server.clone().database(&self.name).options([("role", APP)]).connect().await.unwrap()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (server, name, logins) = (self.server.clone(), self.name.clone(), self.logins.clone());
+        // A thread, because a runtime cannot be entered from within another.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let Ok(mut connection) = server.connect().await else { return };
+                let mut statements = vec![format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")];
+                statements.extend(logins.iter().map(|login| format!("DROP ROLE IF EXISTS {login}")));
+                for statement in statements {
+                    let _ = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
+                }
+            });
+        });
+        let _ = dropped.join();
+    }
+}
+
+/// A statement that must work. Returns how many rows it touched.
+pub async fn run(connection: &mut PgConnection, statement: &str) -> u64 {
+    match sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(connection).await {
+        Ok(done) => done.rows_affected(),
+        Err(error) => panic!("{statement}: {error}"),
+    }
+}
+
+/// The rows of a question that must work.
+pub async fn rows(connection: &mut PgConnection, question: &str) -> Vec<PgRow> {
+    match sqlx::query(AssertSqlSafe(question.to_owned())).fetch_all(connection).await {
+        Ok(rows) => rows,
+        Err(error) => panic!("{question}: {error}"),
+    }
+}
+
+/// Every row as text, its columns separated by ` | `. Ask for text columns only.
+pub async fn lines(connection: &mut PgConnection, question: &str) -> Vec<String> {
+    let text = |row: &PgRow| (0..row.len()).map(|at| row.get::<String, _>(at)).collect::<Vec<_>>().join(" | ");
+    rows(connection, question).await.iter().map(text).collect()
+}
+
+/// A single number.
+pub async fn number(connection: &mut PgConnection, question: &str) -> i64 {
+    rows(connection, question).await[0].get(0)
+}
+
+/// The SQLSTATE of an error of the database.
+pub fn sqlstate(error: &sqlx::Error) -> String {
+    error.as_database_error().and_then(|error| error.code()).map_or_else(|| error.to_string(), Into::into)
+}
+
+/// The real time, in whole seconds.
+pub fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(Utc::now().timestamp(), 0).unwrap()
+}
+
+pub fn uuid() -> Uuid {
+    Uuid::new_v4()
+}
+
+/// A tenant with one of everything.
+pub struct Furnished {
+    pub tenant: TenantId,
+    pub slug: String,
+    pub user: UserId,
+    pub username: String,
+    pub email: String,
+    pub application: ApplicationId,
+    pub application_name: String,
+    /// Owned by the application.
+    pub key: KeyId,
+    /// Owned by the user.
+    pub user_key: KeyId,
+    pub kid: String,
+    pub token: TokenRow,
+}
+
+/// Makes a tenant with one of everything. Partitions for tokens that end within the hour must be there.
+pub async fn furnish(store: &Store, slug: &str) -> Furnished {
+    let now = now();
+    let tenant = TenantId(uuid());
+    let (user, application) = (UserId(uuid()), ApplicationId(uuid()));
+    let (key, user_key) = (key_id(), key_id());
+    let kid = uuid().to_string();
+    let (username, email) = (format!("{slug}-person"), format!("{slug}@example.com"));
+    let application_name = format!("{slug} app");
+    let mut tx = store.begin_in(tenant).await.unwrap();
+    let mut scoped = tx.tenant(tenant).await.unwrap();
+    scoped.create_tenant(slug, slug, &serde_json::json!({}), now).await.unwrap();
+    scoped.create_user(user, &username, Some(&email), now).await.unwrap();
+    scoped.create_application(application, &application_name, None, now).await.unwrap();
+    for (id, owner) in [(&key, Owner::Application(application)), (&user_key, Owner::User(user))] {
+        scoped.create_key(&new_key(id, owner, &["events:read".to_owned()]), SecretMac([1; 32]), 1, now).await.unwrap();
+    }
+    scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
+    scoped.start_audit_chain(&head(0)).await.unwrap();
+    let token = token(&key, now + TimeDelta::minutes(10));
+    let (head, entries, used) = (head(1), [entry(1, now)], [(key.clone(), now)]);
+    let tokens = std::slice::from_ref(&token);
+    let batch = Batch { expected_seq: 0, head: &head, entries: &entries, tokens, used: &used };
+    assert!(scoped.record(&batch).await.unwrap());
+    tx.commit().await.unwrap();
+    Furnished { tenant, slug: slug.to_owned(), user, username, email, application, application_name, key, user_key, kid, token }
+}
+
+pub fn key_id() -> KeyId {
+    KeyId::parse(&format!("ck_{}", uuid().simple())).unwrap()
+}
+
+pub fn new_key<'a>(id: &'a KeyId, owner: Owner, scopes: &'a [String]) -> NewKey<'a> {
+    NewKey { id, name: "test", owner, scopes, token_lifetime: None, expires_at: None, created_by: "operator:test" }
+}
+
+pub fn head(seq: i64) -> Head {
+    Head { seq, hash: vec![3; 32], mac: vec![4; 32] }
+}
+
+pub fn token(key: &KeyId, expires_at: DateTime<Utc>) -> TokenRow {
+    let issued_at = expires_at - TimeDelta::minutes(10);
+    let (id, subject, scope) = (TokenId(uuid()), "somebody".to_owned(), "events:read".to_owned());
+    TokenRow { id, key: key.clone(), subject, scope, issued_at, expires_at }
+}
+
+pub fn entry(seq: i64, at: DateTime<Utc>) -> Entry {
+    Entry {
+        seq,
+        at,
+        action: "key.exchange".into(),
+        outcome: "ok".into(),
+        actor: "key:test".into(),
+        subject: String::new(),
+        target: String::new(),
+        request_id: String::new(),
+        detail: "{}".into(),
+        personal: Some("{}".into()),
+        personal_salt: vec![5; 16],
+        personal_digest: vec![6; 32],
+        hash: vec![3; 32],
+    }
+}
