@@ -4,7 +4,10 @@ CREATE TABLE users (
     tenant_id uuid NOT NULL REFERENCES tenants (id),
     id uuid NOT NULL,
     username text NOT NULL,
-    email text CHECK (email = lower(email)),
+    -- In lower case, folded by the server: what a database's lower() does depends on its locale.
+    username_folded text NOT NULL,
+    -- In lower case, likewise.
+    email text,
     created_at timestamptz NOT NULL,
     disabled_at timestamptz,
     disabled_by text,
@@ -14,7 +17,7 @@ CREATE TABLE users (
     CHECK ((disabled_at IS NULL) = (disabled_by IS NULL)),
     CHECK ((deleted_at IS NULL) = (deleted_by IS NULL))
 );
-CREATE UNIQUE INDEX users_username ON users (tenant_id, lower(username));
+CREATE UNIQUE INDEX users_username ON users (tenant_id, username_folded);
 CREATE UNIQUE INDEX users_email ON users (tenant_id, email) WHERE deleted_at IS NULL;
 
 SELECT raise_tenant_wall('users');

@@ -1,16 +1,24 @@
-//! JSON bodies: bounded in size, depth and time, strict in their fields, with errors that name the field.
+//! What comes with a request: JSON bodies, forms and queries; bounded in size, depth and time, strict in their fields,
+//! with errors that name the field.
+//!
+//! None of them fails on its own: a handler takes what was asked after its caller was let in, so that what is wrong
+//! with a request is told only to who may make it.
 
-use std::future::Future;
+use std::fmt;
+use std::future::{Future, Ready, ready};
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
+use actix_web::error::QueryPayloadError;
 use actix_web::http::{StatusCode, header};
-use actix_web::web::Bytes;
+use actix_web::web::{Bytes, Query};
 use actix_web::{FromRequest, HttpRequest};
-use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
-use crate::problem::Answer;
+use crate::problem::{Answer, Answered};
 
 /// Longest body, in bytes. Also the limit of the app's `PayloadConfig`.
 pub(crate) const LONGEST_BODY: usize = 64 * 1024;
@@ -20,7 +28,13 @@ const DEEPEST: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A JSON body that must be there.
-pub(crate) struct Body<T>(pub(crate) T);
+pub(crate) struct Body<T>(Answered<T>);
+
+/// A form (`application/x-www-form-urlencoded`).
+pub(crate) struct FormBody<T>(Answered<T>);
+
+/// The query.
+pub(crate) struct Asked<T>(Answered<T>);
 
 /// A body as it came, read whole.
 pub(crate) struct RawBody(pub(crate) Bytes);
@@ -46,27 +60,113 @@ impl FromRequest for RawBody {
     }
 }
 
+impl<T> Body<T> {
+    /// What it says.
+    pub(crate) fn take(self) -> Answered<T> {
+        self.0
+    }
+}
+
+impl<T> FormBody<T> {
+    /// What it says.
+    pub(crate) fn take(self) -> Answered<T> {
+        self.0
+    }
+}
+
+impl<T> Asked<T> {
+    /// What it says.
+    pub(crate) fn take(self) -> Answered<T> {
+        self.0
+    }
+}
+
 impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Error = Answer;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Answer>>>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = is_json(req);
+        let kind = media_type(req);
+        let json = kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json");
         let raw = RawBody::from_request(req, payload);
         Box::pin(async move {
-            if !json {
-                let detail = "Send the body as `Content-Type: application/json`.";
-                return Err(Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", detail));
-            }
-            parse(&raw.await?.0).map(Self)
+            Ok(Self(match json {
+                true => raw.await.and_then(|raw| parse(&raw.0)),
+                false => Err(unsupported("application/json")),
+            }))
         })
     }
 }
 
-fn is_json(req: &HttpRequest) -> bool {
-    let Some(kind) = req.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else { return false };
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")
+impl<T: DeserializeOwned + 'static> FromRequest for FormBody<T> {
+    type Error = Answer;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Answer>>>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let form = media_type(req) == "application/x-www-form-urlencoded";
+        let raw = RawBody::from_request(req, payload);
+        Box::pin(async move {
+            Ok(Self(match form {
+                true => raw.await.and_then(|raw| {
+                    let text = std::str::from_utf8(&raw.0).map_err(|_| Answer::bad_request("The form is not UTF-8."))?;
+                    from_pairs(text).map_err(|why| Answer::bad_request(format!("The form does not fit: {why}.")))
+                }),
+                false => Err(unsupported("application/x-www-form-urlencoded")),
+            }))
+        })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest for Asked<T> {
+    type Error = Answer;
+    type Future = Ready<Result<Self, Answer>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let asked = from_pairs(req.query_string()).map_err(|why| {
+            let field = named_field(&why).unwrap_or_default();
+            Answer::unprocessable(field, format!("The query does not fit: {why}."))
+        });
+        ready(Ok(Self(asked)))
+    }
+}
+
+/// Pairs of a query or a form, repeated and unknown ones refused as the type says.
+fn from_pairs<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    match Query::from_query(text) {
+        Ok(Query(value)) => Ok(value),
+        Err(QueryPayloadError::Deserialize(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn media_type(req: &HttpRequest) -> String {
+    let kind = req.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn unsupported(wanted: &str) -> Answer {
+    let detail = format!("Send the body as `Content-Type: {wanted}`.");
+    Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", detail)
+}
+
+/// A JSON object, and nothing else: derived types would take an array as well, its elements by position.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
 }
 
 /// Parses JSON strictly: unknown and repeated fields are refused by the types themselves.
@@ -75,7 +175,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Answer> {
         return Err(Answer::bad_request(format!("The body is nested deeper than {DEEPEST} levels.")));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         match inner.classify() {
@@ -148,6 +248,7 @@ mod tests {
         assert_eq!(status(r#"{"name":"a"}{"#), 400);
         assert_eq!(status(r#"{"name":1}"#), 422);
         assert_eq!(status("{}"), 422);
+        assert_eq!(status(r#"["a"]"#), 422);
         assert_eq!(status(""), 400);
     }
 

@@ -105,6 +105,7 @@ fn add_common_errors(operation: &mut Value) {
         parameters.into_iter().flatten().any(|parameter| parameter.get("in").is_some_and(|found| found == place))
     };
     let (query, path) = (parameter_in("query"), parameter_in("path"));
+    let required_body = operation.pointer("/requestBody/required").is_some_and(|required| required == true);
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     let mut common = vec![
         ("414", "The path and query are longer than 8 KiB"),
@@ -130,6 +131,9 @@ fn add_common_errors(operation: &mut Value) {
     if body {
         common.push(("408", "The body took longer than 10 seconds"));
         common.push(("413", "The body is longer than 64 KiB"));
+    }
+    // A body that may be left out is read whatever it is called.
+    if required_body {
         common.push(("415", "The body is of another type than this takes"));
     }
     for (status, description) in common.into_iter().rev() {

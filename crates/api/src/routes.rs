@@ -1,7 +1,6 @@
 //! The one route table. The OpenAPI document is made from it.
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::error::{QueryPayloadError, UrlencodedError};
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
@@ -105,26 +104,9 @@ fn refuse(req: &HttpRequest) -> HttpResponse {
     response
 }
 
-/// Errors of the framework's own extractors as problems.
+/// The framework's own extractors, of which we use two: the body's limit, and a path that does not fit.
 pub(crate) fn extractor_errors(plain: &mut web::ServiceConfig) {
     plain
         .app_data(web::PayloadConfig::new(crate::body::LONGEST_BODY))
-        .app_data(web::QueryConfig::default().error_handler(|error, _| {
-            let text = match &error {
-                QueryPayloadError::Deserialize(error) => error.to_string(),
-                error => error.to_string(),
-            };
-            Answer::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("The query does not fit: {text}.")).into()
-        }))
-        .app_data(web::PathConfig::default().error_handler(|_, _| Answer::not_found().into()))
-        .app_data(web::FormConfig::default().limit(crate::body::LONGEST_BODY).error_handler(|error, _| {
-            let (status, detail) = match error {
-                UrlencodedError::Overflow { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "The body is longer than 64 KiB."),
-                UrlencodedError::ContentType => {
-                    (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send the body as `Content-Type: application/x-www-form-urlencoded`.")
-                }
-                _ => (StatusCode::BAD_REQUEST, "The form lacks a field, repeats one, or is not a form."),
-            };
-            Answer::new(status, "invalid_request", detail).into()
-        }));
+        .app_data(web::PathConfig::default().error_handler(|_, _| Answer::not_found().into()));
 }

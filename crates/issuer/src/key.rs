@@ -77,12 +77,13 @@ fn check_end(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<()
     }
 }
 
-/// The slot for the next secret: a free one, else one that has ended, else the older one.
+/// The slot for the next secret: a free one or one that has ended, else the one that was superseded already. By state
+/// and not by time: two rotations may read the same time.
 fn next_slot(secrets: &[StoredSecret], now: DateTime<Utc>) -> i16 {
     [0, 1]
         .into_iter()
         .find(|slot| !secrets.iter().any(|secret| secret.slot == *slot && secret.expires_at.is_none_or(|end| now < end)))
-        .or_else(|| secrets.iter().min_by_key(|secret| secret.created_at).map(|secret| secret.slot))
+        .or_else(|| secrets.iter().find(|secret| secret.expires_at.is_some()).map(|secret| secret.slot))
         .unwrap_or(0)
 }
 
@@ -273,11 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_takes_a_free_slot_then_an_ended_one_then_the_oldest() {
+    fn a_rotation_takes_a_free_slot_then_an_ended_one_then_the_superseded() {
         let now = DateTime::from_timestamp(100, 0).unwrap();
         assert_eq!(next_slot(&[secret(0, 1, None)], now), 1);
         assert_eq!(next_slot(&[secret(0, 1, Some(99)), secret(1, 2, None)], now), 0);
-        assert_eq!(next_slot(&[secret(0, 5, None), secret(1, 2, Some(200))], now), 1);
-        assert_eq!(next_slot(&[secret(0, 1, Some(200)), secret(1, 2, None)], now), 0);
+        assert_eq!(next_slot(&[secret(0, 2, None), secret(1, 2, Some(200))], now), 1);
+        assert_eq!(next_slot(&[secret(0, 2, Some(200)), secret(1, 2, None)], now), 0);
     }
 }

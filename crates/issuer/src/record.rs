@@ -53,7 +53,9 @@ impl Recorder {
     /// Starts the writer on the current runtime. It ends when the last `Recorder` is gone and its queue is empty.
     pub(crate) fn start(store: Store, key: Arc<ChainKey>, random: Random) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let (committed, unflushed) = mpsc::channel(QUEUE);
+        // One batch on its way to the disk and one that waits for it. A third would make batches smaller, not answers
+        // sooner.
+        let (committed, unflushed) = mpsc::channel(1);
         tokio::spawn(flush(store.over_one_connection(), unflushed));
         let store = store.over_one_connection();
         tokio::spawn(Writer { store, key, random, committed, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
@@ -77,7 +79,7 @@ type Committed = Vec<oneshot::Sender<bool>>;
 /// Waits for the disk, and tells everybody whose batch was committed before it began to.
 async fn flush(store: Store, mut unflushed: mpsc::Receiver<Committed>) {
     let mut batches = Vec::new();
-    while unflushed.recv_many(&mut batches, QUEUE).await > 0 {
+    while unflushed.recv_many(&mut batches, 2).await > 0 {
         let flushed = store.flush().await;
         if let Err(error) = &flushed {
             tracing::error!(error = %error, "it is not known whether issued tokens are durable");

@@ -56,10 +56,11 @@ impl TenantTx<'_> {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         sqlx::query!(
-            "INSERT INTO users (tenant_id, id, username, email, created_at) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO users (tenant_id, id, username, username_folded, email, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
             self.tenant.0,
             id.0,
             username,
+            username.to_lowercase(),
             email,
             now
         )
@@ -92,9 +93,9 @@ impl TenantTx<'_> {
             r#"SELECT id AS "id: UserId", username, email, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
-                WHERE tenant_id = $1 AND lower(username) = lower($2) AND deleted_at IS NULL"#,
+                WHERE tenant_id = $1 AND username_folded = $2 AND deleted_at IS NULL"#,
             self.tenant.0,
-            username
+            username.to_lowercase()
         )
         .fetch_optional(&mut *self.connection)
         .await?

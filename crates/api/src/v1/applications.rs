@@ -1,6 +1,6 @@
 //! Applications of a tenant.
 
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::body::{Body, present};
+use crate::body::{Asked, Body, present};
 use crate::caller::{ApplicationsRead, ApplicationsWrite, Caller};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Answer, Answered};
@@ -82,7 +82,7 @@ pub(crate) async fn create(
     issuer: Data<Issuer>,
     body: Body<ApplicationIn>,
 ) -> Answered<HttpResponse> {
-    let ApplicationIn { name, token_lifetime } = body.0;
+    let ApplicationIn { name, token_lifetime } = body.take()?;
     let new = NewApplication { name, token_lifetime };
     let application = issuer.create_application(caller.tenant(), &caller.actor(), new).await?;
     Ok(HttpResponse::Created().json(ApplicationView::from(application)))
@@ -100,8 +100,9 @@ pub(crate) async fn create(
 pub(crate) async fn list(
     caller: Caller<ApplicationsRead>,
     issuer: Data<Issuer>,
-    page: Query<PageQuery>,
+    page: Asked<PageQuery>,
 ) -> Answered<Json<Page<ApplicationView>>> {
+    let page = page.take()?;
     let limit = page.limit()?;
     let after = page.after.as_deref().map(str::parse).transpose();
     let after = after.map_err(|_| Answer::unprocessable("after", "Send `next` of the page before, as it was."))?;
@@ -150,7 +151,7 @@ pub(crate) async fn change(
     path: Path<ApplicationInPath>,
     body: Body<ApplicationChangeIn>,
 ) -> Answered<Json<ApplicationView>> {
-    let ApplicationChangeIn { name, token_lifetime, disabled } = body.0;
+    let ApplicationChangeIn { name, token_lifetime, disabled } = body.take()?;
     let change = ApplicationChange { name, token_lifetime, disabled };
     Ok(Json(issuer.change_application(caller.tenant(), &caller.actor(), path.id()?, change).await?.into()))
 }

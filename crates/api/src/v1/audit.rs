@@ -1,7 +1,7 @@
 //! The audit trail of a tenant.
 
 use actix_web::get;
-use actix_web::web::{Data, Json, Query};
+use actix_web::web::{Data, Json};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
 use claviger_store::audit::Entry;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::body::Asked;
 use crate::caller::{AuditRead, Caller};
 use crate::page::{Page, limit};
 use crate::problem::{Answer, Answered};
@@ -102,9 +103,9 @@ impl From<Entry> for AuditView {
 pub(crate) async fn list(
     caller: Caller<AuditRead>,
     issuer: Data<Issuer>,
-    query: Query<AuditQuery>,
+    query: Asked<AuditQuery>,
 ) -> Answered<Json<Page<AuditView>>> {
-    let AuditQuery { action, after, limit: asked } = query.into_inner();
+    let AuditQuery { action, after, limit: asked } = query.take()?;
     let limit = limit(asked)?;
     let before = after.as_deref().map(str::parse).transpose();
     let before = before.map_err(|_| Answer::unprocessable("after", "Send `next` of the page before, as it was."))?;

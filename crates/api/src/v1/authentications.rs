@@ -43,6 +43,7 @@ pub(crate) struct AuthenticationOut {
         (status = 400, description = "More was asked for than the key holds (`invalid_scope`), or the body is not JSON", body = crate::problem::Problem),
         (status = 403, description = "Sent over plain http where https is required (`https-required`)", body = crate::problem::Problem),
         (status = 404, description = "Not a valid pair of key and secret", body = crate::problem::Problem),
+        (status = 422, description = "A field is wrong, repeated or unknown", body = crate::problem::Problem),
         (status = 429, description = "Too many failures of this key from this address; see `Retry-After`", body = crate::problem::Problem),
     ),
     security(("appKey" = []), ("basic" = [])),

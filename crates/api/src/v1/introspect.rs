@@ -1,11 +1,12 @@
 //! Is this token good right now? (RFC 7662)
 
 use actix_web::post;
-use actix_web::web::{Data, Form, Json};
+use actix_web::web::{Data, Json};
 use claviger_issuer::Issuer;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::body::FormBody;
 use crate::caller::{Anyone, Caller};
 use crate::problem::Answered;
 
@@ -61,9 +62,9 @@ pub(crate) struct IntrospectionOut {
 pub(crate) async fn introspect(
     caller: Caller<Anyone>,
     issuer: Data<Issuer>,
-    form: Form<IntrospectionIn>,
+    form: FormBody<IntrospectionIn>,
 ) -> Answered<Json<IntrospectionOut>> {
-    let Some(token) = issuer.introspect(&caller.who, &form.token).await? else {
+    let Some(token) = issuer.introspect(&caller.who, &form.take()?.token).await? else {
         return Ok(Json(IntrospectionOut::default()));
     };
     Ok(Json(IntrospectionOut {

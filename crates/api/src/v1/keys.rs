@@ -1,6 +1,6 @@
 //! API keys of a tenant.
 
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::body::{Body, present};
+use crate::body::{Asked, Body, present};
 use crate::caller::{Caller, KeysRead, KeysWrite};
 use crate::page::{Page, limit};
 use crate::problem::{Answer, Answered};
@@ -170,7 +170,7 @@ fn owner(application: Option<Uuid>, user: Option<Uuid>) -> Result<Option<Owner>,
 )]
 #[post("/v1/keys")]
 pub(crate) async fn create(caller: Caller<KeysWrite>, issuer: Data<Issuer>, body: Body<KeyIn>) -> Answered<HttpResponse> {
-    let KeyIn { application_id, user_id, name, scopes, token_lifetime, expires_at, import } = body.0;
+    let KeyIn { application_id, user_id, name, scopes, token_lifetime, expires_at, import } = body.take()?;
     let owner = owner(application_id, user_id)?
         .ok_or_else(|| Answer::unprocessable("application_id", "Name the application or the user that the key belongs to."))?;
     let order = KeyOrder { owner, name, scopes, token_lifetime, expires_at, import };
@@ -206,9 +206,9 @@ pub(crate) struct KeysQuery {
 pub(crate) async fn list(
     caller: Caller<KeysRead>,
     issuer: Data<Issuer>,
-    query: Query<KeysQuery>,
+    query: Asked<KeysQuery>,
 ) -> Answered<Json<Page<KeyView>>> {
-    let KeysQuery { after, limit: asked, application_id, user_id } = query.into_inner();
+    let KeysQuery { after, limit: asked, application_id, user_id } = query.take()?;
     let limit = limit(asked)?;
     let after = after.map(|after| KeyId::parse(&after).ok_or(after)).transpose();
     let after = after.map_err(|_| Answer::unprocessable("after", "Send `next` of the page before, as it was."))?;
@@ -252,7 +252,7 @@ pub(crate) async fn change(
     path: Path<KeyInPath>,
     body: Body<KeyChangeIn>,
 ) -> Answered<Json<KeyView>> {
-    let KeyChangeIn { name, scopes, token_lifetime, expires_at, disabled } = body.0;
+    let KeyChangeIn { name, scopes, token_lifetime, expires_at, disabled } = body.take()?;
     let change = KeyChange { name, scopes, token_lifetime, expires_at, disabled };
     Ok(Json(issuer.change_key(caller.tenant(), &caller.actor(), &path.id()?, change).await?.into()))
 }
@@ -280,7 +280,7 @@ pub(crate) async fn rotate(
     path: Path<KeyInPath>,
     body: Body<RotationIn>,
 ) -> Answered<HttpResponse> {
-    let RotationIn { grace_seconds } = body.0;
+    let RotationIn { grace_seconds } = body.take()?;
     let made = issuer.rotate_key(caller.tenant(), &caller.actor(), &path.id()?, grace_seconds).await?;
     Ok(HttpResponse::Created().json(MadeKeyView::from(made)))
 }

@@ -1,11 +1,11 @@
 //! The public key in the forms that verifiers without JWKS take.
 
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::web::Query;
 use actix_web::{HttpRequest, HttpResponse, get};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::body::Asked;
 use crate::problem::{Answer, Answered};
 use crate::well_known;
 
@@ -51,10 +51,10 @@ pub(crate) struct PublicKeyQuery {
     security(()),
 )]
 #[get("/v1/public-key")]
-pub(crate) async fn show(req: HttpRequest, query: Query<PublicKeyQuery>) -> Answered<HttpResponse> {
+pub(crate) async fn show(req: HttpRequest, query: Asked<PublicKeyQuery>) -> Answered<HttpResponse> {
     let tenant = well_known::tenant(&req).await?;
     let key = tenant.published.active.as_ref().ok_or_else(Answer::not_found)?;
-    let (kind, text) = match query.format {
+    let (kind, text) = match query.take()?.format {
         Format::Raw => ("text/plain; charset=utf-8", key.raw()),
         Format::Pem => ("application/x-pem-file", key.pem().ok_or_else(Answer::internal)?),
         Format::Jwk => ("application/jwk+json", key.jwk().to_string()),

@@ -1,6 +1,6 @@
 //! Tenants, managed by the admins of the default tenant.
 
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::body::Body;
+use crate::body::{Asked, Body, Object};
 use crate::caller::{Caller, TenantsRead, TenantsWrite};
 use crate::page::{Page, PageQuery};
 use crate::problem::Answered;
@@ -27,8 +27,8 @@ pub(crate) struct TenantIn {
     #[schema(example = "Acme Inc.")]
     name: Option<String>,
     /// Its settings.
-    #[serde(default)]
-    settings: SettingsIn,
+    #[schema(value_type = Option<SettingsIn>)]
+    settings: Option<Object<SettingsIn>>,
 }
 
 /// What to change of a tenant; what is absent stays.
@@ -38,26 +38,28 @@ pub(crate) struct TenantChangeIn {
     /// Its name for people.
     name: Option<String>,
     /// All of its settings.
-    settings: Option<SettingsIn>,
+    #[schema(value_type = Option<SettingsIn>)]
+    settings: Option<Object<SettingsIn>>,
     /// Whether it may act.
     disabled: Option<bool>,
 }
 
 /// Settings of a tenant; what is absent is taken from the installation.
-#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingsIn {
     /// Seconds that a token from a key lives.
     #[schema(minimum = 5, maximum = 8_640_000, example = 3600)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     token_lifetime: Option<i32>,
     /// Failed exchanges of one key from one address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    throttle: Option<ThrottleIn>,
+    #[serde(default)]
+    #[schema(value_type = Option<ThrottleIn>)]
+    throttle: Option<Object<ThrottleIn>>,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ThrottleIn {
     /// Failures in a window, 1 to 1000.
@@ -68,10 +70,10 @@ pub(crate) struct ThrottleIn {
     window: u32,
 }
 
-impl From<SettingsIn> for TenantSettings {
-    fn from(settings: SettingsIn) -> Self {
+impl From<Object<SettingsIn>> for TenantSettings {
+    fn from(Object(settings): Object<SettingsIn>) -> Self {
         let SettingsIn { token_lifetime, throttle } = settings;
-        let throttle = throttle.map(|ThrottleIn { failures, window }| Throttle { failures, window });
+        let throttle = throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window });
         Self { token_lifetime, throttle }
     }
 }
@@ -116,8 +118,8 @@ impl From<Tenant> for TenantView {
 )]
 #[post("/v1/tenants")]
 pub(crate) async fn create(caller: Caller<TenantsWrite>, issuer: Data<Issuer>, body: Body<TenantIn>) -> Answered<HttpResponse> {
-    let TenantIn { slug, name, settings } = body.0;
-    let new = NewTenant { slug, name, settings: settings.into() };
+    let TenantIn { slug, name, settings } = body.take()?;
+    let new = NewTenant { slug, name, settings: settings.map(Into::into).unwrap_or_default() };
     let tenant = issuer.create_tenant(&caller.actor(), new).await?;
     Ok(HttpResponse::Created().json(TenantView::from(tenant)))
 }
@@ -134,8 +136,9 @@ pub(crate) async fn create(caller: Caller<TenantsWrite>, issuer: Data<Issuer>, b
 pub(crate) async fn list(
     _: Caller<TenantsRead>,
     issuer: Data<Issuer>,
-    page: Query<PageQuery>,
+    page: Asked<PageQuery>,
 ) -> Answered<Json<Page<TenantView>>> {
+    let page = page.take()?;
     let limit = page.limit()?;
     let tenants = issuer.list_tenants(page.after.as_deref(), limit).await?;
     Ok(Json(Page::of(tenants, limit, |tenant| tenant.slug.clone())))
@@ -178,7 +181,7 @@ pub(crate) async fn change(
     slug: Slug,
     body: Body<TenantChangeIn>,
 ) -> Answered<Json<TenantView>> {
-    let TenantChangeIn { name, settings, disabled } = body.0;
+    let TenantChangeIn { name, settings, disabled } = body.take()?;
     let change = TenantChange { name, settings: settings.map(Into::into), disabled };
     Ok(Json(issuer.change_tenant(&caller.actor(), &slug.slug, change).await?.into()))
 }

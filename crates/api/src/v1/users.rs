@@ -1,6 +1,6 @@
 //! People of a tenant.
 
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::body::{Body, present};
+use crate::body::{Asked, Body, present};
 use crate::caller::{Caller, UsersRead, UsersWrite};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Answer, Answered};
@@ -78,7 +78,7 @@ impl From<User> for UserView {
 )]
 #[post("/v1/users")]
 pub(crate) async fn create(caller: Caller<UsersWrite>, issuer: Data<Issuer>, body: Body<UserIn>) -> Answered<HttpResponse> {
-    let UserIn { username, email } = body.0;
+    let UserIn { username, email } = body.take()?;
     let user = issuer.create_user(caller.tenant(), &caller.actor(), NewUser { username, email }).await?;
     Ok(HttpResponse::Created().json(UserView::from(user)))
 }
@@ -95,8 +95,9 @@ pub(crate) async fn create(caller: Caller<UsersWrite>, issuer: Data<Issuer>, bod
 pub(crate) async fn list(
     caller: Caller<UsersRead>,
     issuer: Data<Issuer>,
-    page: Query<PageQuery>,
+    page: Asked<PageQuery>,
 ) -> Answered<Json<Page<UserView>>> {
+    let page = page.take()?;
     let limit = page.limit()?;
     let after = page.after.as_deref().map(str::parse).transpose();
     let after = after.map_err(|_| Answer::unprocessable("after", "Send `next` of the page before, as it was."))?;
@@ -141,7 +142,7 @@ pub(crate) async fn change(
     path: Path<UserInPath>,
     body: Body<UserChangeIn>,
 ) -> Answered<Json<UserView>> {
-    let UserChangeIn { email, disabled } = body.0;
+    let UserChangeIn { email, disabled } = body.take()?;
     let change = UserChange { email, disabled };
     Ok(Json(issuer.change_user(caller.tenant(), &caller.actor(), path.id()?, change).await?.into()))
 }

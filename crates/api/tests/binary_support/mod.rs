@@ -44,7 +44,7 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("claviger-test-").tempdir_in(std::env::temp_dir()).unwrap();
+        let directory = tempfile::Builder::new().prefix("test-claviger-").tempdir_in(std::env::temp_dir()).unwrap();
         // The account that runs Postgres for root must be able to pass.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
         Self { directory }
