@@ -134,8 +134,8 @@ impl<T: DeserializeOwned> FromRequest for Asked<T> {
 fn from_pairs<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     match Query::from_query(text) {
         Ok(Query(value)) => Ok(value),
-        Err(QueryPayloadError::Deserialize(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Err(QueryPayloadError::Deserialize(error)) => Err(without_values(&error.to_string())),
+        Err(_) => Err("it cannot be read".to_owned()),
     }
 }
 
@@ -180,8 +180,9 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Answer> {
         let inner = error.into_inner();
         match inner.classify() {
             serde_json::error::Category::Data => {
-                let text = inner.to_string();
-                let field = named_field(&text).unwrap_or(path);
+                let text = without_values(&inner.to_string());
+                // A body that is no object has no path.
+                let field = named_field(&text).unwrap_or(path).trim_matches('.').to_owned();
                 Answer::unprocessable(field, format!("The body does not fit: {text}."))
             }
             _ => Answer::bad_request("The body is not valid JSON."),
@@ -189,6 +190,16 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Answer> {
     })?;
     json.end().map_err(|_| Answer::bad_request("The body is not valid JSON: something follows it."))?;
     Ok(value)
+}
+
+/// An error's text without the value that was sent: it may be a secret in the wrong place, and clients keep what we
+/// answer in logs of their own.
+fn without_values(text: &str) -> String {
+    let kinds = ["invalid type", "invalid value", "unknown variant"];
+    match kinds.iter().find(|kind| text.starts_with(**kind)).zip(text.rsplit_once(", expected ")) {
+        Some((kind, (_, expected))) => format!("{kind}, expected {expected}"),
+        None => text.to_owned(),
+    }
 }
 
 /// The field that an error about a missing, unknown or repeated one names.

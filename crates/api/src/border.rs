@@ -25,6 +25,9 @@ use crate::problem::Answer;
 const LONGEST_URI: usize = 8 * 1024;
 /// Most header lines.
 const MOST_HEADERS: usize = 64;
+/// Methods that are named in the log; any other text may be anything.
+const KNOWN_METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 /// Hops of a forwarding header that are looked at.
 const MOST_HOPS: usize = 32;
 
@@ -129,7 +132,7 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
     // 96 random bits in hexadecimal.
     let id = format!("{:024x}", u128::from_be_bytes(issuer.random().bytes()) >> 32);
     let method = req.method().clone();
-    let path = req.path().to_owned();
+    let health = req.path() == "/readyz";
     let origin = border.origin(req.peer_addr().map(|peer| peer.ip()), req.headers());
     let known = origin.unwrap_or(Origin { address: None, https: false });
     let mut response = match admit(&border, &req, origin) {
@@ -145,13 +148,13 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
                 Ok(response) => response?.map_into_left_body(),
                 Err(_) => {
                     border.panics.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(request.id = %id, http.path = %path, "a handler panicked");
+                    tracing::error!(request.id = %id, "a handler panicked");
                     return Err(Answer::internal().of_request(&id).into());
                 }
             }
         }
     };
-    log(&response, &id, &method, &path, known.address, started);
+    log(&response, &id, &method, health, known.address, started);
     dress(response.headers_mut(), &id, known.https);
     Ok(response)
 }
@@ -180,9 +183,12 @@ fn admit(border: &Border, req: &ServiceRequest, origin: Result<Origin, &'static 
 
 /// One line a request: what failed at warn or error, what was done at info, a token issued at debug, since the audit
 /// trail has each.
-fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, path: &str, address: Option<IpAddr>, started: Instant) {
+fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, readiness: bool, address: Option<IpAddr>, started: Instant) {
     let status = response.status().as_u16();
-    let routine = status == 201 && path.ends_with("/v1/authentications") || status == 200 && method == Method::GET;
+    // The route's pattern and not the path as it came: whatever somebody puts into a path by mistake stays out.
+    let path = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
+    let method = KNOWN_METHODS.iter().find(|known| *known == method).map_or("other", Method::as_str);
+    let routine = status == 201 && path.ends_with("/v1/authentications") || status == 200 && method == "GET";
     if routine && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
@@ -190,16 +196,23 @@ fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, path: &str, 
     let fault = answer.and_then(Answer::fault).map(tracing::field::display);
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let address = address.map(tracing::field::display);
-    // Percent-encoded as it came, so it cannot break the line; a query may hold a token and is left out.
-    let path: String = path.chars().take(200).collect();
     macro_rules! line {
         ($level:ident, $message:literal) => {
-            tracing::$level!(request.id = id, http.method = %method, http.path = path, http.status = status, client.address = address, duration.us = micros, error = fault, $message)
+            tracing::$level!(
+                request.id = id,
+                http.method = method,
+                http.path = path,
+                http.status = status,
+                client.address = address,
+                duration.us = micros,
+                error = fault,
+                $message
+            )
         };
     }
     match status {
         // A balancer asks again and again; the reason was logged where it was found.
-        503 if path == "/readyz" => line!(debug, "request"),
+        503 if readiness => line!(debug, "request"),
         500.. => line!(error, "request failed"),
         _ if routine => line!(debug, "request"),
         _ => line!(info, "request"),

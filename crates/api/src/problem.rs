@@ -69,7 +69,7 @@ impl Answer {
 
     pub(crate) fn unprocessable(field: impl Into<String>, detail: impl Into<String>) -> Self {
         let mut answer = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail);
-        answer.field = Some(field.into());
+        answer.field = Some(field.into()).filter(|field| !field.is_empty());
         answer
     }
 

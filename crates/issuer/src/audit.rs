@@ -114,6 +114,18 @@ impl ChainKey {
         Head { seq, hash, mac }
     }
 
+    /// Gives drafts their places behind `head`, and makes the head that follows.
+    pub(crate) fn extend(
+        &self,
+        tenant: TenantId,
+        head: &Head,
+        drafts: impl IntoIterator<Item = Draft>,
+        random: &Random,
+    ) -> (Vec<Entry>, Head) {
+        let (entries, seq, hash) = chain(head, drafts, random);
+        (entries, self.head(tenant, seq, hash))
+    }
+
     /// True for a head that this installation wrote.
     pub(crate) fn holds(&self, tenant: TenantId, head: &Head) -> bool {
         hmac::verify(&self.0, &head_message(tenant, head.seq, &head.hash), &head.mac).is_ok()
@@ -135,7 +147,7 @@ fn first_hash(tenant: TenantId) -> Vec<u8> {
 }
 
 /// Gives drafts their places behind `head`. Returns the entries and the new head's number and hash.
-pub(crate) fn chain(head: &Head, drafts: impl IntoIterator<Item = Draft>, random: &Random) -> (Vec<Entry>, i64, Vec<u8>) {
+fn chain(head: &Head, drafts: impl IntoIterator<Item = Draft>, random: &Random) -> (Vec<Entry>, i64, Vec<u8>) {
     let mut seq = head.seq;
     let mut hash = head.hash.clone();
     let entries = drafts
@@ -218,8 +230,7 @@ pub(crate) async fn append(
     if !key.holds(tenant, &head) {
         return Err(Fault::Internal(format!("{FORGED} (tenant {tenant})")).into());
     }
-    let (entries, seq, hash) = chain(&head, drafts, random);
-    let next = key.head(tenant, seq, hash);
+    let (entries, next) = key.extend(tenant, &head, drafts, random);
     let batch = Batch { expected_seq: head.seq, head: &next, entries: &entries, tokens: &[], used: &[] };
     match tx.record(&batch).await? {
         true => Ok(()),

@@ -34,6 +34,9 @@ pub struct Open {
     pub random: Random,
 }
 
+/// The purpose of the peppers among the sealed secrets.
+const PEPPER: &str = "pepper";
+
 /// Why an issuer cannot be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -71,7 +74,7 @@ impl Issuer {
         let settings = Arc::new(settings);
         let vault = |purpose| Vault::new(&master_key, purpose).map_err(|_| OpenError::WrongMasterKey);
         let secrets = vault("sealed_secrets")?;
-        let peppers = Peppers::new(&installation_secret(&store, &secrets, "pepper", &clock, &random).await?);
+        let peppers = Peppers::new(&installation_secret(&store, &secrets, PEPPER, &clock, &random).await?);
         let chain_keys = installation_secret(&store, &secrets, "audit", &clock, &random).await?;
         let chain_key = chain_keys.last().map(|(_, key)| Arc::new(ChainKey::new(key))).ok_or(OpenError::WrongMasterKey)?;
         let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone()));
@@ -88,6 +91,11 @@ impl Issuer {
             recorder,
             failures: Counter::new(),
         })
+    }
+
+    /// True when an installation was set up in this database: its secrets are sealed under some master key.
+    pub async fn has_secrets(store: &Store) -> Result<bool, StoreError> {
+        Ok(!store.begin().await?.any_tenant().sealed_secrets(PEPPER).await?.is_empty())
     }
 
     /// Serves tenants, owners and keys from memory from now on, until the returned task is aborted. `notifications`

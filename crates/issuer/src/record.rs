@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use claviger_store::audit::{Batch, Head, TokenRow};
 use claviger_store::id::{KeyId, TenantId};
-use claviger_store::{Store, StoreError, Tx};
+use claviger_store::{Scribe, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::{ChainKey, Draft, FORGED, chain};
+use crate::audit::{ChainKey, Draft, FORGED};
 use crate::random::Random;
 use crate::{Failure, Fault};
 
@@ -56,9 +56,11 @@ impl Recorder {
         // One batch on its way to the disk and one that waits for it. A third would make batches smaller, not answers
         // sooner.
         let (committed, unflushed) = mpsc::channel(1);
-        tokio::spawn(flush(store.over_one_connection(), unflushed));
-        let store = store.over_one_connection();
-        tokio::spawn(Writer { store, key, random, committed, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
+        tokio::spawn(flush(store.over_one_connection([]), unflushed));
+        let scribe = store.scribe();
+        tokio::spawn(
+            Writer { store, scribe, key, random, committed, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting),
+        );
         Self { queue }
     }
 
@@ -90,6 +92,7 @@ async fn flush(store: Store, mut unflushed: mpsc::Receiver<Committed>) {
 
 struct Writer {
     store: Store,
+    scribe: Scribe,
     key: Arc<ChainKey>,
     random: Random,
     committed: mpsc::Sender<Committed>,
@@ -102,29 +105,26 @@ impl Writer {
     async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
-            // In order of tenant, so that two replicas lock heads in the same order.
-            let mut tenants: BTreeMap<TenantId, Vec<Waiting>> = BTreeMap::new();
+            let mut tenants: HashMap<TenantId, Vec<Waiting>> = HashMap::new();
             for one in batch.drain(..) {
                 tenants.entry(one.deed.tenant).or_default().push(one);
             }
-            self.write_all(tenants).await;
-        }
-    }
-
-    /// One transaction for all tenants; if that fails, one for each, so that a single bad chain stops nobody else.
-    async fn write_all(&mut self, tenants: BTreeMap<TenantId, Vec<Waiting>>) {
-        let together = self.write(tenants.iter()).await.is_ok();
-        if together || tenants.len() == 1 {
-            return self.pass_on(tenants.into_values().flatten(), together).await;
-        }
-        for (tenant, deeds) in tenants {
-            let alone = self.write([(&tenant, &deeds)].into_iter()).await.is_ok();
-            self.pass_on(deeds, alone).await;
+            // Each tenant's part stands alone: a single bad chain stops nobody else.
+            for (tenant, deeds) in tenants {
+                let written = self.write(tenant, &deeds).await;
+                self.pass_on(deeds, written).await;
+            }
+            if self.heads.len() > REMEMBERED {
+                self.heads.clear();
+            }
+            if self.last_uses.len() > REMEMBERED {
+                self.last_uses.clear();
+            }
         }
     }
 
     /// What was committed goes to the flusher; what was not is told at once.
-    async fn pass_on(&self, deeds: impl IntoIterator<Item = Waiting>, committed: bool) {
+    async fn pass_on(&self, deeds: Vec<Waiting>, committed: bool) {
         let listening = deeds.into_iter().map(|one| one.done);
         if !committed {
             return tell(listening, false);
@@ -134,64 +134,45 @@ impl Writer {
         }
     }
 
-    async fn write<'a>(&mut self, tenants: impl Iterator<Item = (&'a TenantId, &'a Vec<Waiting>)>) -> Result<(), StoreError> {
-        let outcome = self.try_write(tenants).await;
-        if let Err(error) = &outcome {
-            tracing::error!(error = %error, "issued tokens could not be recorded");
-            self.heads.clear();
+    async fn write(&mut self, tenant: TenantId, deeds: &[Waiting]) -> bool {
+        match self.try_write(tenant, deeds).await {
+            Ok(head) => {
+                self.heads.insert(tenant, head);
+                true
+            }
+            Err(error) => {
+                tracing::error!(tenant.id = %tenant, error = %error, "issued tokens could not be recorded");
+                self.heads.remove(&tenant);
+                false
+            }
         }
-        if self.heads.len() > REMEMBERED {
-            self.heads.clear();
-        }
-        if self.last_uses.len() > REMEMBERED {
-            self.last_uses.clear();
-        }
-        outcome
-    }
-
-    async fn try_write<'a>(&mut self, tenants: impl Iterator<Item = (&'a TenantId, &'a Vec<Waiting>)>) -> Result<(), StoreError> {
-        let mut tx: Option<Tx> = None;
-        let mut moved = Vec::new();
-        for (tenant, deeds) in tenants {
-            let tx = match &mut tx {
-                Some(tx) => tx,
-                none => none.insert(self.store.begin_unflushed(*tenant).await?),
-            };
-            moved.push((*tenant, self.write_tenant(tx, *tenant, deeds).await?));
-        }
-        if let Some(tx) = tx {
-            tx.commit().await?;
-        }
-        self.heads.extend(moved);
-        Ok(())
     }
 
     /// Tries where we believe the head to be; if somebody moved it, looks, with a lock, and writes there.
-    async fn write_tenant(&mut self, tx: &mut Tx, tenant: TenantId, deeds: &[Waiting]) -> Result<Head, StoreError> {
-        let mut tx = tx.tenant(tenant).await?;
+    async fn try_write(&mut self, tenant: TenantId, deeds: &[Waiting]) -> Result<Head, StoreError> {
         let tokens: Vec<TokenRow> = deeds.iter().filter_map(|one| one.deed.token.clone()).collect();
         let used = self.uses(deeds);
-        let mut believed = self.heads.get(&tenant).cloned();
-        loop {
-            let sure = believed.is_none();
-            let head = match believed.take() {
-                Some(head) => head,
-                None => tx
-                    .lock_audit_head()
-                    .await?
-                    .ok_or_else(|| impossible("a tenant without an audit chain"))
-                    .and_then(|head| if self.key.holds(tenant, &head) { Ok(head) } else { Err(impossible(FORGED)) })?,
-            };
-            let (entries, seq, hash) = chain(&head, deeds.iter().map(|one| one.deed.draft.clone()), &self.random);
-            let next = self.key.head(tenant, seq, hash);
-            let batch = Batch { expected_seq: head.seq, head: &next, entries: &entries, tokens: &tokens, used: &used };
-            if tx.record(&batch).await? {
+        let drafts = || deeds.iter().map(|one| one.deed.draft.clone());
+        if let Some(believed) = self.heads.get(&tenant) {
+            let (entries, next) = self.key.extend(tenant, believed, drafts(), &self.random);
+            let batch = Batch { expected_seq: believed.seq, head: &next, entries: &entries, tokens: &tokens, used: &used };
+            if self.scribe.record(tenant, &batch).await? {
                 return Ok(next);
             }
-            if sure {
-                return Err(impossible("a locked audit head that moved"));
-            }
         }
+        let mut tx = self.store.begin_unflushed(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let head = scoped.lock_audit_head().await?.ok_or_else(|| impossible("a tenant without an audit chain"))?;
+        if !self.key.holds(tenant, &head) {
+            return Err(impossible(FORGED));
+        }
+        let (entries, next) = self.key.extend(tenant, &head, drafts(), &self.random);
+        let batch = Batch { expected_seq: head.seq, head: &next, entries: &entries, tokens: &tokens, used: &used };
+        if !scoped.record(&batch).await? {
+            return Err(impossible("a locked audit head that moved"));
+        }
+        tx.commit().await?;
+        Ok(next)
     }
 
     /// The last use of each key, unless it was kept a moment ago.

@@ -106,12 +106,11 @@ impl Store {
     }
 
     /// The same database over one connection of its own, opened when it is first needed: for work that must not wait
-    /// behind requests, and that repeats few statements so often that planning them anew each time would cost more
-    /// than carrying them out.
+    /// behind requests.
     #[must_use]
-    pub fn over_one_connection(&self) -> Self {
+    pub fn over_one_connection<const N: usize>(&self, settings: [(&str, &str); N]) -> Self {
         let pool = self.pool.options().clone().min_connections(0).max_connections(1);
-        let connection = (*self.pool.connect_options()).clone().options([("plan_cache_mode", "force_generic_plan")]);
+        let connection = (*self.pool.connect_options()).clone().options(settings);
         Self { pool: pool.connect_lazy_with(connection) }
     }
 

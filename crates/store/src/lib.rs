@@ -13,6 +13,7 @@ mod error;
 pub mod id;
 pub mod issued_token;
 pub mod private_postgres;
+mod scribe;
 pub mod sealed_secret;
 pub mod signing_key;
 pub mod standing;
@@ -22,4 +23,5 @@ pub mod user;
 
 pub use database::{DatabaseUrls, Store, prepare_private_cluster};
 pub use error::StoreError;
+pub use scribe::Scribe;
 pub use transaction::{AnyTenant, TenantTx, Tx};

@@ -2,7 +2,9 @@
 
 use clap::Subcommand;
 
-use super::output;
+use serde_json::json;
+
+use super::output::{self, Format};
 use crate::config::{Config, DEFAULTS, Overrides};
 
 #[derive(Debug, Subcommand)]
@@ -13,7 +15,7 @@ pub(super) enum Command {
     Check,
 }
 
-pub(super) fn run(command: Command, overrides: &Overrides) -> anyhow::Result<()> {
+pub(super) fn run(command: Command, overrides: &Overrides, output: Format) -> anyhow::Result<()> {
     match command {
         Command::Print => output::line(DEFAULTS.trim_end()),
         Command::Check => {
@@ -22,12 +24,20 @@ pub(super) fn run(command: Command, overrides: &Overrides) -> anyhow::Result<()>
             let mode = if config.is_production() { "production" } else { "trial run" };
             let database =
                 if config.database_url.is_some() { "the one of DATABASE_URL" } else { "private, in the data directory" };
-            output::line(&format!(
-                "The configuration is good.\n\nmode        {mode}\nlisten      {}\npublic URL  {}\nhttps only  {}\ndatabase    {database}",
-                config.listen,
-                config.issuer_settings(None).public_url,
-                config.requires_https(),
-            ))
+            let found = json!({
+                "mode": mode,
+                "listen": config.listen,
+                "public_url": config.issuer_settings(None).public_url,
+                "https_only": config.requires_https(),
+                "database": database,
+            });
+            output.print(&found, |found| {
+                let lines = found.as_object().into_iter().flatten().map(|(name, value)| {
+                    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    format!("\n{name:<12}{value}")
+                });
+                format!("The configuration is good.\n{}", lines.collect::<String>())
+            })
         }
     }
 }

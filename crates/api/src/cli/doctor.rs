@@ -111,7 +111,9 @@ async fn examine_installation(config: &Config, store: &Store, findings: &mut Fin
         }
         Err(error) => findings.bad("clock", error.to_string()),
     }
-    let Some(master_key) = findings.note("master key", master_key(config, &random), "it can be read") else { return };
+    let Some(master_key) = findings.note("master key", master_key(config, store, &random).await, "it can be read") else {
+        return;
+    };
     let open = Open { store: store.clone(), master_key, settings: config.issuer_settings(None), clock: Clock::System, random };
     let opened = Issuer::open(open).await;
     let Some(issuer) = findings.note("sealed secrets", opened, "they open under the master key") else { return };

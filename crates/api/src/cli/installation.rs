@@ -57,8 +57,8 @@ impl Installation {
         let store = Store::connect(urls, connections).await?;
         store.check().await?;
         let open = Open {
+            master_key: master_key(config, &store, &random).await?,
             store,
-            master_key: master_key(config, &random)?,
             settings: config.issuer_settings(listening),
             clock: Clock::System,
             random,
@@ -144,13 +144,20 @@ async fn open_private(config: &Config) -> anyhow::Result<PrivatePostgres> {
 }
 
 /// The configured key, or, in a trial run, the one in the data directory, made on first need.
-pub(super) fn master_key(config: &Config, random: &Random) -> anyhow::Result<MasterKey> {
+pub(super) async fn master_key(config: &Config, store: &Store, random: &Random) -> anyhow::Result<MasterKey> {
     let not_a_key = "is not 32 bytes in base64; `openssl rand -base64 32` makes a key";
     if let Some(key) = &config.master_key {
         return MasterKey::parse(key.expose_secret()).with_context(|| format!("master_key {not_a_key}"));
     }
     let file = config.master_key_file.clone().unwrap_or_else(|| trial_master_key(&config.data_dir));
     if config.master_key_file.is_none() && !file.exists() {
+        if Issuer::has_secrets(store).await? {
+            bail!(
+                "the master key {} is gone, and nothing that this database holds sealed opens without it: put it back \
+                 from a copy, or remove the data directory to begin anew",
+                file.display()
+            );
+        }
         return make_trial_key(&file, random);
     }
     let text = std::fs::read_to_string(&file)

@@ -104,7 +104,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut overrides = Overrides { file, data_dir, listen: None };
     match command {
         Command::Openapi => output::pretty(&crate::openapi::document())?,
-        Command::Config(command) => config::run(command, &overrides)?,
+        Command::Config(command) => config::run(command, &overrides, output)?,
         Command::Doctor => return doctor::run(&overrides, output).await,
         Command::Serve { listen } => {
             overrides.listen = listen;
@@ -115,7 +115,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => {
             let config = quiet(&overrides)?;
             installation::migrate(&config).await?;
-            output::line("The schema is up to date.")?;
+            output.print(&serde_json::json!({ "migrated": true }), |_| "The schema is up to date.".to_owned())?;
         }
         Command::Tenant(command) => tenant::run(command, &quiet(&overrides)?, output).await?,
         Command::App(command) => app::run(command, &quiet(&overrides)?, output).await?,
