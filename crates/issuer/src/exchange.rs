@@ -221,7 +221,9 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Result<Refusal, Failure> {
         let NotThisPair { reason, of } = refused;
-        tracing::info!(key.id = %credential.key, request.id = %request.id, reason, "a key and secret were refused");
+        // A key id that nobody has may be a secret in the wrong place.
+        let key = of.as_ref().map(|entry| tracing::field::display(&entry.key.id));
+        tracing::info!(key.id = key, request.id = %request.id, reason, "a key and secret were refused");
         if let Some(retry_after) = self.failures.fail(attempt, rule, now) {
             return Ok(Refusal::Throttled { retry_after });
         }
