@@ -12,7 +12,7 @@ use crate::routes;
 #[openapi(
     info(
         title = "Claviger",
-        description = "Multi-tenant identity provider and token issuer. Every path under `/v1` and `/.well-known` also \
+        description = "Multi-tenant identity provider and token issuer. Every path under `/v1` but `/v1/tenants` also \
                        exists under `/t/{tenant}`, where it serves that tenant alone; at the root the credential names \
                        its tenant.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),

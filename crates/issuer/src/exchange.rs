@@ -206,7 +206,7 @@ impl Issuer {
                 Some(retry_after) => Err(Refusal::Throttled { retry_after }.into()),
                 None => Ok(verified),
             },
-            Err(refused) => Err(self.refuse_pair(refused, &credential, &attempt, rule, request, now).await?.into()),
+            Err(refused) => Err(self.refuse_pair(refused, &attempt, rule, request, now).await?.into()),
         }
     }
 
@@ -214,7 +214,6 @@ impl Issuer {
     async fn refuse_pair(
         &self,
         refused: NotThisPair,
-        credential: &AppKeyCredential,
         attempt: &Attempt,
         rule: Throttle,
         request: &RequestInfo,
