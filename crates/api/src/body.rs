@@ -1,8 +1,9 @@
 //! What comes with a request: JSON bodies, forms and queries; bounded in size, depth and time, strict in their fields,
 //! with errors that name the field.
 //!
-//! None of them fails on its own: a handler takes what was asked after its caller was let in, so that what is wrong
-//! with a request is told only to who may make it.
+//! Bodies of known types, forms and queries do not fail on their own: a handler takes what was asked after its caller was
+//! let in, so that what is wrong with a request is told only to who may make it. A raw body does, when it is too long or
+//! too slow to be read at all.
 
 use std::fmt;
 use std::future::{Future, Ready, ready};

@@ -96,6 +96,8 @@ fn forwarded(value: &str) -> (Vec<String>, Option<String>) {
         .map(|hop| {
             let pairs = hop.split(';').filter_map(|pair| pair.trim().split_once('='));
             let mut address = String::new();
+            // Of the last hop alone: what stands before it, a client may have written.
+            proto = None;
             for (name, text) in pairs {
                 let text = text.trim().trim_matches('"');
                 match name.trim().to_ascii_lowercase().as_str() {

@@ -89,9 +89,13 @@ impl Issuer {
     ) -> Result<Application, Failure> {
         let now = self.clock.now();
         let ApplicationChange { name, token_lifetime, disabled } = change;
-        let before = self.find_application(tenant, id).await?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
+        scoped.lock_application(id).await?;
+        let before = match scoped.application(id).await? {
+            Some(application) if application.status.word() != "deleted" => application,
+            _ => return Err(Refusal::NotFound.into()),
+        };
         let mut deeds = Vec::new();
         let target = format!("application:{id}");
         if name.is_some() || token_lifetime.is_some() {

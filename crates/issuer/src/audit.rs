@@ -231,7 +231,7 @@ pub(crate) async fn append(
         return Err(Fault::Internal(format!("{FORGED} (tenant {tenant})")).into());
     }
     let (entries, next) = key.extend(tenant, &head, drafts, random);
-    let batch = Batch { expected_seq: head.seq, head: &next, entries: &entries, tokens: &[], used: &[] };
+    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens: &[], used: &[] };
     match tx.record(&batch).await? {
         true => Ok(()),
         false => Err(Fault::Internal("a locked audit head moved".into()).into()),

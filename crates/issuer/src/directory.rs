@@ -56,6 +56,7 @@ pub struct KeyEntry {
 /// The memory.
 pub(crate) struct Directory {
     store: Store,
+    news: Store,
     vault: Vault,
     settings: Arc<Settings>,
     tenants: Cache<TenantId, Arc<TenantEntry>>,
@@ -75,6 +76,7 @@ impl Directory {
             Cache::builder().max_capacity(CAPACITY).build()
         }
         Self {
+            news: store.aside(2, []),
             store,
             vault,
             settings,
@@ -117,8 +119,19 @@ impl Directory {
     /// The key as the database has it, when what is in memory did not fit: its secret may have been rotated a moment
     /// ago, on another server.
     pub(crate) async fn reloaded_key(&self, id: &KeyId) -> Result<Option<Arc<KeyEntry>>, Failure> {
-        self.keys.invalidate(id);
-        self.key(id).await
+        // Beside what is in memory, which others go on using meanwhile.
+        let before = self.forgettings.load(Ordering::SeqCst);
+        let loaded = Box::pin(self.load_key(id)).await?.map(Arc::new);
+        if let Some(entry) = &loaded
+            && self.is_trusted()
+            && self.forgettings.load(Ordering::SeqCst) == before
+        {
+            self.keys.insert(id.clone(), entry.clone());
+            if self.forgettings.load(Ordering::SeqCst) != before {
+                self.keys.invalidate(id);
+            }
+        }
+        Ok(loaded)
     }
 
     /// The tenant of that slug for what it publishes: while the database is away, as it was last known. Public keys do
@@ -253,7 +266,8 @@ impl Directory {
         self.keys.invalidate_all();
     }
 
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
+    /// For the news alone: it must not wait behind requests.
+    pub(crate) fn news_store(&self) -> &Store {
+        &self.news
     }
 }

@@ -10,6 +10,8 @@ use crate::directory::Directory;
 
 /// Between sweeps. Well below the time that memory is trusted without one.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// How long a sweep may take. The server's own time-outs do not help when its host is gone.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Before we listen again after the connection broke.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 
@@ -27,11 +29,14 @@ async fn sweep(directory: Arc<Directory>) {
     let mut from: Option<SweepFrom> = None;
     loop {
         let began = Instant::now();
-        let swept = match from {
-            // Who slept so long that memory lost its trust may have slept through notes that are gone.
-            Some(from) if directory.is_trusted() => sweep_once(&directory, from).await,
-            _ => begin(&directory).await,
-        };
+        let swept = tokio::time::timeout(PATIENCE, async {
+            match from {
+                // Who slept so long that memory lost its trust may have slept through notes that are gone.
+                Some(from) if directory.is_trusted() => sweep_once(&directory, from).await,
+                _ => begin(&directory).await,
+            }
+        });
+        let swept = swept.await.unwrap_or(Err(StoreError::TooSlow));
         match swept {
             Ok(next) => {
                 from = Some(next);
@@ -49,13 +54,13 @@ async fn sweep(directory: Arc<Directory>) {
 /// The first sweep, and the first after a failure, has no past: what is in memory is from before. It is forgotten
 /// after the place to sweep from is known, so that no change falls between the two.
 async fn begin(directory: &Directory) -> Result<SweepFrom, StoreError> {
-    let from = directory.store().sweep_start().await?;
+    let from = directory.news_store().sweep_start().await?;
     directory.forget_everything();
     Ok(from)
 }
 
 async fn sweep_once(directory: &Directory, from: SweepFrom) -> Result<SweepFrom, StoreError> {
-    let sweep = directory.store().sweep(from).await?;
+    let sweep = directory.news_store().sweep(from).await?;
     if sweep.overflow {
         directory.forget_everything();
     }
@@ -67,7 +72,7 @@ async fn sweep_once(directory: &Directory, from: SweepFrom) -> Result<SweepFrom,
 
 async fn listen(directory: Arc<Directory>) {
     loop {
-        match directory.store().listen().await {
+        match directory.news_store().listen().await {
             Ok(listener) => {
                 // What happened before we listened was not announced to us.
                 directory.forget_everything();

@@ -1,9 +1,7 @@
 //! The record of what left: many requests, one transaction.
 //!
-//! A request hands its deed over and waits. The writer takes all that is waiting and commits it in one transaction,
-//! without waiting for the disk; the flusher then waits for the disk, once for all batches that were committed
-//! meanwhile, and tells their requests. So no token leaves that the database could lose, the cost of a durable commit
-//! is shared, and a tenant's chain is locked only while it is written.
+//! A request hands its deed over and waits; the writer takes all that is waiting, makes it durable with one commit and
+//! tells each. So no token leaves that the database does not know, and the cost of a durable commit is shared.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use claviger_store::audit::{Batch, Head, TokenRow};
 use claviger_store::id::{KeyId, TenantId};
-use claviger_store::{Scribe, Store, StoreError};
+use claviger_store::{Scribe, Store, StoreError, Tx};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::{ChainKey, Draft, FORGED};
@@ -53,14 +51,8 @@ impl Recorder {
     /// Starts the writer on the current runtime. It ends when the last `Recorder` is gone and its queue is empty.
     pub(crate) fn start(store: Store, key: Arc<ChainKey>, random: Random) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        // One batch on its way to the disk and one that waits for it. A third would make batches smaller, not answers
-        // sooner.
-        let (committed, unflushed) = mpsc::channel(1);
-        tokio::spawn(flush(store.over_one_connection([]), unflushed));
-        let scribe = store.scribe();
-        tokio::spawn(
-            Writer { store, scribe, key, random, committed, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting),
-        );
+        let (scribe, store) = (store.scribe(), store.aside(2, []));
+        tokio::spawn(Writer { store, scribe, key, random, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
         Self { queue }
     }
 
@@ -75,27 +67,11 @@ impl Recorder {
     }
 }
 
-/// Who is to be told once it is durable.
-type Committed = Vec<oneshot::Sender<bool>>;
-
-/// Waits for the disk, and tells everybody whose batch was committed before it began to.
-async fn flush(store: Store, mut unflushed: mpsc::Receiver<Committed>) {
-    let mut batches = Vec::new();
-    while unflushed.recv_many(&mut batches, 2).await > 0 {
-        let flushed = store.flush().await;
-        if let Err(error) = &flushed {
-            tracing::error!(error = %error, "it is not known whether issued tokens are durable");
-        }
-        tell(batches.drain(..).flatten(), flushed.is_ok());
-    }
-}
-
 struct Writer {
     store: Store,
     scribe: Scribe,
     key: Arc<ChainKey>,
     random: Random,
-    committed: mpsc::Sender<Committed>,
     /// Where each chain was when we last wrote it: right unless somebody else wrote since.
     heads: HashMap<TenantId, Head>,
     last_uses: HashMap<KeyId, Instant>,
@@ -105,15 +81,12 @@ impl Writer {
     async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
-            let mut tenants: HashMap<TenantId, Vec<Waiting>> = HashMap::new();
+            // In order of tenant, so that two replicas lock heads in the same order.
+            let mut tenants: BTreeMap<TenantId, Vec<Waiting>> = BTreeMap::new();
             for one in batch.drain(..) {
                 tenants.entry(one.deed.tenant).or_default().push(one);
             }
-            // Each tenant's part stands alone: a single bad chain stops nobody else.
-            for (tenant, deeds) in tenants {
-                let written = self.write(tenant, &deeds).await;
-                self.pass_on(deeds, written).await;
-            }
+            self.write(tenants).await;
             if self.heads.len() > REMEMBERED {
                 self.heads.clear();
             }
@@ -123,19 +96,43 @@ impl Writer {
         }
     }
 
-    /// What was committed goes to the flusher; what was not is told at once.
-    async fn pass_on(&self, deeds: Vec<Waiting>, committed: bool) {
-        let listening = deeds.into_iter().map(|one| one.done);
-        if !committed {
-            return tell(listening, false);
+    /// One commit for all tenants; if that fails, one for each, so that a single bad chain stops nobody else.
+    async fn write(&mut self, tenants: BTreeMap<TenantId, Vec<Waiting>>) {
+        if tenants.len() > 1 && self.write_together(&tenants).await {
+            return tell(tenants.into_values().flatten(), true);
         }
-        if let Err(mpsc::error::SendError(unflushed)) = self.committed.send(listening.collect()).await {
-            tell(unflushed, false);
+        for (tenant, deeds) in tenants {
+            let durable = self.write_alone(tenant, &deeds).await;
+            tell(deeds, durable);
         }
     }
 
-    async fn write(&mut self, tenant: TenantId, deeds: &[Waiting]) -> bool {
-        match self.try_write(tenant, deeds).await {
+    async fn write_together(&mut self, tenants: &BTreeMap<TenantId, Vec<Waiting>>) -> bool {
+        let attempt = async {
+            let mut tx = self.store.begin().await?;
+            let mut moved = Vec::new();
+            for (tenant, deeds) in tenants {
+                let tokens = tokens(deeds);
+                let used = uses(&mut self.last_uses, deeds);
+                moved.push((*tenant, write_locked(&self.key, &self.random, &mut tx, *tenant, deeds, &tokens, &used).await?));
+            }
+            tx.commit().await?;
+            Ok::<_, StoreError>(moved)
+        };
+        match in_time(attempt).await {
+            Ok(moved) => {
+                self.heads.extend(moved);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "a batch of several tenants could not be recorded; each is tried alone");
+                false
+            }
+        }
+    }
+
+    async fn write_alone(&mut self, tenant: TenantId, deeds: &[Waiting]) -> bool {
+        match self.try_alone(tenant, deeds).await {
             Ok(head) => {
                 self.heads.insert(tenant, head);
                 true
@@ -149,54 +146,83 @@ impl Writer {
     }
 
     /// Tries where we believe the head to be; if somebody moved it, looks, with a lock, and writes there.
-    async fn try_write(&mut self, tenant: TenantId, deeds: &[Waiting]) -> Result<Head, StoreError> {
-        let tokens: Vec<TokenRow> = deeds.iter().filter_map(|one| one.deed.token.clone()).collect();
-        let used = self.uses(deeds);
-        let drafts = || deeds.iter().map(|one| one.deed.draft.clone());
+    async fn try_alone(&mut self, tenant: TenantId, deeds: &[Waiting]) -> Result<Head, StoreError> {
+        let tokens = tokens(deeds);
+        let used = uses(&mut self.last_uses, deeds);
         if let Some(believed) = self.heads.get(&tenant) {
-            let (entries, next) = self.key.extend(tenant, believed, drafts(), &self.random);
-            let batch = Batch { expected_seq: believed.seq, head: &next, entries: &entries, tokens: &tokens, used: &used };
+            let (entries, next) = self.key.extend(tenant, believed, drafts(deeds), &self.random);
+            let batch = Batch { expected: believed, head: &next, entries: &entries, tokens: &tokens, used: &used };
             if self.scribe.record(tenant, &batch).await? {
                 return Ok(next);
             }
         }
-        let mut tx = self.store.begin_unflushed(tenant).await?;
-        let mut scoped = tx.tenant(tenant).await?;
-        let head = scoped.lock_audit_head().await?.ok_or_else(|| impossible("a tenant without an audit chain"))?;
-        if !self.key.holds(tenant, &head) {
-            return Err(impossible(FORGED));
-        }
-        let (entries, next) = self.key.extend(tenant, &head, drafts(), &self.random);
-        let batch = Batch { expected_seq: head.seq, head: &next, entries: &entries, tokens: &tokens, used: &used };
-        if !scoped.record(&batch).await? {
-            return Err(impossible("a locked audit head that moved"));
-        }
-        tx.commit().await?;
-        Ok(next)
+        in_time(async {
+            let mut tx = self.store.begin_in(tenant).await?;
+            let next = write_locked(&self.key, &self.random, &mut tx, tenant, deeds, &tokens, &used).await?;
+            tx.commit().await?;
+            Ok(next)
+        })
+        .await
     }
+}
 
-    /// The last use of each key, unless it was kept a moment ago.
-    fn uses(&mut self, deeds: &[Waiting]) -> Vec<(KeyId, DateTime<Utc>)> {
-        let now = Instant::now();
-        let mut uses: BTreeMap<&KeyId, DateTime<Utc>> = BTreeMap::new();
-        for (key, at) in deeds.iter().filter_map(|one| one.deed.used.as_ref()) {
-            let kept = self.last_uses.get(key).is_some_and(|kept| now.duration_since(*kept) < USE_KEPT_EVERY);
-            if !kept {
-                uses.insert(key, *at);
-            }
-        }
-        self.last_uses.extend(uses.keys().map(|key| ((*key).clone(), now)));
-        uses.into_iter().map(|(key, at)| (key.clone(), at)).collect()
+/// The server's own time-outs do not help when its host is gone.
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(StoreError::TooSlow))
+}
+
+/// Writes behind the head as it is, locked.
+async fn write_locked(
+    key: &ChainKey,
+    random: &Random,
+    tx: &mut Tx,
+    tenant: TenantId,
+    deeds: &[Waiting],
+    tokens: &[TokenRow],
+    used: &[(KeyId, DateTime<Utc>)],
+) -> Result<Head, StoreError> {
+    let mut tx = tx.tenant(tenant).await?;
+    let head = tx.lock_audit_head().await?.ok_or_else(|| impossible("a tenant without an audit chain"))?;
+    if !key.holds(tenant, &head) {
+        return Err(impossible(FORGED));
     }
+    let (entries, next) = key.extend(tenant, &head, drafts(deeds), random);
+    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens, used };
+    match tx.record(&batch).await? {
+        true => Ok(next),
+        false => Err(impossible("a locked audit head that moved")),
+    }
+}
+
+fn tokens(deeds: &[Waiting]) -> Vec<TokenRow> {
+    deeds.iter().filter_map(|one| one.deed.token.clone()).collect()
+}
+
+fn drafts(deeds: &[Waiting]) -> impl Iterator<Item = Draft> {
+    deeds.iter().map(|one| one.deed.draft.clone())
+}
+
+/// The last use of each key, unless one was kept a moment ago.
+fn uses(last_uses: &mut HashMap<KeyId, Instant>, deeds: &[Waiting]) -> Vec<(KeyId, DateTime<Utc>)> {
+    let now = Instant::now();
+    let mut uses: BTreeMap<&KeyId, DateTime<Utc>> = BTreeMap::new();
+    for (key, at) in deeds.iter().filter_map(|one| one.deed.used.as_ref()) {
+        let kept = last_uses.get(key).is_some_and(|kept| now.duration_since(*kept) < USE_KEPT_EVERY);
+        if !kept {
+            uses.insert(key, *at);
+        }
+    }
+    last_uses.extend(uses.keys().map(|key| ((*key).clone(), now)));
+    uses.into_iter().map(|(key, at)| (key.clone(), at)).collect()
 }
 
 fn impossible(what: &str) -> StoreError {
     StoreError::ImpossibleRow { table: "audit_heads", what: what.to_owned() }
 }
 
-fn tell(listening: impl IntoIterator<Item = oneshot::Sender<bool>>, durable: bool) {
-    for one in listening {
+fn tell(deeds: impl IntoIterator<Item = Waiting>, durable: bool) {
+    for one in deeds {
         // Nobody listens any more when the caller hung up: the record stands all the same.
-        let _ = one.send(durable);
+        let _ = one.done.send(durable);
     }
 }

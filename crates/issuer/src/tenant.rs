@@ -119,6 +119,9 @@ impl Issuer {
             return Err(Refusal::Conflict("the default tenant manages the others and cannot be disabled".into()).into());
         }
         let mut tx = self.store.begin_in(tenant.id).await?;
+        tx.tenant(tenant.id).await?.lock_tenant().await?;
+        // Read again, now that nobody else can change it.
+        let tenant = tx.any_tenant().tenant_by_id(tenant.id).await?.ok_or(Refusal::NotFound)?;
         let mut scoped = tx.tenant(tenant.id).await?;
         let mut deeds = Vec::new();
         let target = format!("tenant:{}", tenant.id);

@@ -3,14 +3,26 @@
 use crate::{Failure, Issuer};
 
 impl Issuer {
-    /// Makes the partitions that tokens of the next week can need, drops those whose tokens have all ended, and
-    /// forgets news that everybody has heard.
-    pub async fn upkeep(&self) -> Result<(), Failure> {
-        let now = self.clock.now();
-        let made = self.store.ensure_token_partitions(now).await?;
-        let dropped = self.store.drop_ended_token_partitions(now).await?;
-        let pruned = self.store.prune_changes().await?;
-        tracing::debug!(partitions.made = made, partitions.dropped = dropped, changes.pruned = pruned, "upkeep");
+    /// Makes the partitions that tokens of the next week can need: without them no token can be issued.
+    pub async fn make_room(&self) -> Result<(), Failure> {
+        let made = self.store.ensure_token_partitions(self.clock.now()).await?;
+        tracing::debug!(partitions.made = made, "room for tokens");
         Ok(())
+    }
+
+    /// Makes room, drops partitions whose tokens have all ended, and forgets news that everybody has heard. What does
+    /// not succeed, as while a backup holds a lock, is logged and waits for the next time.
+    pub async fn upkeep(&self) {
+        if let Err(error) = self.make_room().await {
+            tracing::error!(error = %error, "no room could be made for the record of tokens");
+        }
+        match self.store.drop_ended_token_partitions(self.clock.now()).await {
+            Ok(dropped) => tracing::debug!(partitions.dropped = dropped, "ended tokens are dropped"),
+            Err(error) => tracing::warn!(error = %error, "ended tokens could not be dropped"),
+        }
+        match self.store.prune_changes().await {
+            Ok(pruned) => tracing::debug!(changes.pruned = pruned, "old news is forgotten"),
+            Err(error) => tracing::warn!(error = %error, "old news could not be forgotten"),
+        }
     }
 }

@@ -121,6 +121,14 @@ impl TenantTx<'_> {
         .collect()
     }
 
+    /// Locks an application against other writers until the transaction ends.
+    pub async fn lock_application(&mut self, id: ApplicationId) -> Result<(), StoreError> {
+        sqlx::query!("SELECT 1 AS one FROM applications WHERE tenant_id = $1 AND id = $2 FOR UPDATE", self.tenant.0, id.0)
+            .fetch_optional(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
     /// Replaces name and token lifetime.
     pub async fn update_application(
         &mut self,

@@ -67,8 +67,8 @@ pub struct TokenRow {
 
 /// What one tenant's part of a transaction records.
 pub struct Batch<'a> {
-    /// The number that the head must still have.
-    pub expected_seq: i64,
+    /// Where the head must still be: the same number of another history is not the same place.
+    pub expected: &'a Head,
     /// Where the head will be.
     pub head: &'a Head,
     /// The entries between the two.
@@ -111,13 +111,13 @@ impl TenantTx<'_> {
     /// Records a batch if the head is where it is expected, in one statement. False, with nothing written, when
     /// somebody else moved the head.
     pub async fn record(&mut self, batch: &Batch<'_>) -> Result<bool, StoreError> {
-        let Batch { expected_seq, head, entries, tokens, used } = batch;
+        let Batch { expected, head, entries, tokens, used } = batch;
         let column = |of: fn(&Entry) -> &str| entries.iter().map(of).collect::<Vec<_>>();
         let bytes = |of: fn(&Entry) -> &[u8]| entries.iter().map(of).collect::<Vec<_>>();
         let moved = sqlx::query_scalar!(
             r#"WITH head AS (
                    UPDATE audit_heads SET seq = $3, hash = $4, mac = $5
-                    WHERE tenant_id = $1 AND seq = $2
+                    WHERE tenant_id = $1 AND seq = $2 AND hash = $27
                 RETURNING seq
                ), entries AS (
                    INSERT INTO audit_entries (tenant_id, seq, at, action, outcome, actor, subject, target, request_id,
@@ -142,7 +142,7 @@ impl TenantTx<'_> {
                )
                SELECT count(*) AS "moved!" FROM head"#,
             self.tenant.0,
-            expected_seq,
+            expected.seq,
             head.seq,
             head.hash,
             head.mac,
@@ -167,6 +167,7 @@ impl TenantTx<'_> {
             &tokens.iter().map(|t| t.expires_at).collect::<Vec<_>>(),
             used.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>() as _,
             &used.iter().map(|(_, at)| *at).collect::<Vec<_>>(),
+            expected.hash,
         )
         .fetch_one(&mut *self.connection)
         .await?;

@@ -84,9 +84,21 @@ impl Store {
 
     /// Deletes notes that every replica has read or slept through.
     pub async fn prune_changes(&self) -> Result<u64, StoreError> {
-        let done =
-            sqlx::query!("DELETE FROM changes WHERE at < clock_timestamp() - interval '2 hours'").execute(self.pool()).await?;
-        Ok(done.rows_affected())
+        let mut pruned = 0;
+        loop {
+            // In small bites: a bulk import leaves more notes than one statement may delete in its time.
+            let done = sqlx::query!(
+                "DELETE FROM changes
+                  WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM changes
+                                             WHERE at < clock_timestamp() - interval '2 hours' LIMIT 5000)"
+            )
+            .execute(self.pool())
+            .await?;
+            pruned += done.rows_affected();
+            if done.rows_affected() < 5000 {
+                return Ok(pruned);
+            }
+        }
     }
 }
 

@@ -87,7 +87,9 @@ impl Store {
                 Box::pin(async move {
                     sqlx::raw_sql(
                         "SET statement_timeout = '2500ms'; SET lock_timeout = '2s'; \
-                         SET idle_in_transaction_session_timeout = '10s'",
+                         SET idle_in_transaction_session_timeout = '10s'; \
+                         SELECT set_config('synchronous_commit', 'on', false) \
+                          WHERE current_setting('synchronous_commit') = 'off'",
                     )
                     .execute(connection)
                     .await?;
@@ -105,11 +107,11 @@ impl Store {
         &self.pool
     }
 
-    /// The same database over one connection of its own, opened when it is first needed: for work that must not wait
-    /// behind requests.
+    /// The same database over a few connections of its own, opened when they are first needed: for work that must not
+    /// wait behind requests.
     #[must_use]
-    pub fn over_one_connection<const N: usize>(&self, settings: [(&str, &str); N]) -> Self {
-        let pool = self.pool.options().clone().min_connections(0).max_connections(1);
+    pub fn aside<const N: usize>(&self, connections: u32, settings: [(&str, &str); N]) -> Self {
+        let pool = self.pool.options().clone().min_connections(0).max_connections(connections);
         let connection = (*self.pool.connect_options()).clone().options(settings);
         Self { pool: pool.connect_lazy_with(connection) }
     }

@@ -8,6 +8,9 @@ pub enum StoreError {
     /// The database did not answer, or answered with an error.
     #[error("the database did not do its work: {0}")]
     Database(#[from] sqlx::Error),
+    /// The database's host did not answer in time.
+    #[error("the database did not answer in time")]
+    TooSlow,
     /// The schema could not be brought to this program's version.
     #[error("the schema could not be migrated (a trial run of an older build is helped by removing its data directory): {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),

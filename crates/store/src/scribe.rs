@@ -1,5 +1,7 @@
 //! The busiest writer: one connection, one statement a batch, no transaction around it.
 
+use std::time::Duration;
+
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Postgres};
 
@@ -7,8 +9,10 @@ use crate::audit::Batch;
 use crate::id::TenantId;
 use crate::{Store, StoreError, TenantTx};
 
-/// Writes batches of deeds, each in a statement that stands alone. Its commits do not wait for the disk: call
-/// [`Store::flush`] before anybody hears of them.
+/// How long a batch may take. The server's own time-outs do not help when its host is gone.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Writes batches of deeds, each in a statement that stands alone and is durable when it returns.
 ///
 /// Its connection is nobody else's, so the tenant wall is set on it for longer than a transaction, and moved when the
 /// next batch is another tenant's.
@@ -22,20 +26,20 @@ impl Store {
     /// planning them anew each time would cost more than carrying them out.
     #[must_use]
     pub fn scribe(&self) -> Scribe {
-        let settings = [("plan_cache_mode", "force_generic_plan"), ("synchronous_commit", "off")];
-        Scribe { store: self.over_one_connection(settings), connection: None }
+        Scribe { store: self.aside(1, [("plan_cache_mode", "force_generic_plan")]), connection: None }
     }
 }
 
 impl Scribe {
-    /// As [`TenantTx::record`], committed. After an error it is unknown whether it was written.
+    /// As [`TenantTx::record`], committed and durable. After an error it is unknown whether it was written.
     pub async fn record(&mut self, tenant: TenantId, batch: &Batch<'_>) -> Result<bool, StoreError> {
-        let outcome = self.try_record(tenant, batch).await;
+        let outcome = tokio::time::timeout(PATIENCE, self.try_record(tenant, batch)).await;
+        let outcome = outcome.unwrap_or(Err(StoreError::TooSlow));
         if outcome.is_err()
             && let Some((connection, _)) = self.connection.take()
         {
-            // In whatever state it is: the next batch gets a new one.
-            let _ = connection.close().await;
+            // In whatever state it is, and without a word to a server that may be gone: the next batch gets a new one.
+            drop(connection.detach());
         }
         outcome
     }

@@ -112,11 +112,24 @@ impl TenantTx<'_> {
         Ok(())
     }
 
+    /// Locks the tenant's row against other writers until the transaction ends.
+    pub async fn lock_tenant(&mut self) -> Result<(), StoreError> {
+        sqlx::query!("SELECT 1 AS one FROM tenants WHERE id = $1 FOR UPDATE", self.tenant.0)
+            .fetch_optional(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
     /// Replaces name and settings.
     pub async fn update_tenant(&mut self, name: &str, settings: &Value) -> Result<(), StoreError> {
-        sqlx::query!("UPDATE tenants SET name = $2, settings = $3 WHERE id = $1", self.tenant.0, name, settings)
-            .execute(&mut *self.connection)
-            .await?;
+        sqlx::query!(
+            "UPDATE tenants SET name = $2, settings = $3 WHERE id = $1 AND deleted_at IS NULL",
+            self.tenant.0,
+            name,
+            settings
+        )
+        .execute(&mut *self.connection)
+        .await?;
         Ok(())
     }
 

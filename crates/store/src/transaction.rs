@@ -38,23 +38,10 @@ impl Store {
         self.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", tenant).await
     }
 
-    /// As [`Store::begin_in`], but its commit does not wait for the disk: whoever needs to know that it is durable
-    /// calls [`Store::flush`] afterwards. Its locks are free again that much sooner.
-    pub async fn begin_unflushed(&self, tenant: TenantId) -> Result<Tx, StoreError> {
-        self.begin_with("BEGIN; SET LOCAL synchronous_commit = off", tenant).await
-    }
-
     async fn begin_with(&self, begin: &str, tenant: TenantId) -> Result<Tx, StoreError> {
         // Constants of this file, and a Uuid, whose Display cannot carry SQL.
         let begin = AssertSqlSafe(format!("{begin}; SET LOCAL app.tenant = '{tenant}'"));
         Ok(Tx { inner: self.pool().begin_with(begin).await?, tenant: Some(tenant) })
-    }
-
-    /// Returns when everything that was committed before is durable. A commit that writes to the log waits for the
-    /// log up to itself, and so for all that stands before it; the message is the least that can be written.
-    pub async fn flush(&self) -> Result<(), StoreError> {
-        sqlx::query!("SELECT pg_logical_emit_message(true, 'claviger', '')::text AS written").fetch_one(self.pool()).await?;
-        Ok(())
     }
 }
 

@@ -203,9 +203,9 @@ async fn a_use_of_a_key_is_no_change_of_it() {
     let mut superuser = database.superuser().await;
     let before = number(&mut superuser, "SELECT count(*) FROM changes").await;
     let mut tx = store.begin_in(furnished.tenant).await.unwrap();
-    let (head, entries, used) = (head(2), [entry(2, now())], [(furnished.key.clone(), now() + SECOND)]);
+    let (before_it, head, entries, used) = (head(1), head(2), [entry(2, now())], [(furnished.key.clone(), now() + SECOND)]);
     let tokens = [token(&furnished.key, now() + TimeDelta::minutes(5))];
-    let batch = Batch { expected_seq: 1, head: &head, entries: &entries, tokens: &tokens, used: &used };
+    let batch = Batch { expected: &before_it, head: &head, entries: &entries, tokens: &tokens, used: &used };
     assert!(tx.tenant(furnished.tenant).await.unwrap().record(&batch).await.unwrap());
     tx.commit().await.unwrap();
     assert_eq!(number(&mut superuser, "SELECT count(*) FROM changes").await, before);

@@ -61,8 +61,8 @@ fn longest() -> TimeDelta {
 /// Records tokens behind the tenant's first entry.
 async fn record(store: &Store, furnished: &Furnished, seq: i64, tokens: &[TokenRow]) -> Result<bool, StoreError> {
     let mut tx = store.begin_in(furnished.tenant).await?;
-    let (head, entries) = (head(seq + 1), [entry(seq + 1, now())]);
-    let batch = Batch { expected_seq: seq, head: &head, entries: &entries, tokens, used: &[] };
+    let (before, head, entries) = (head(seq), head(seq + 1), [entry(seq + 1, now())]);
+    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens, used: &[] };
     let recorded = tx.tenant(furnished.tenant).await?.record(&batch).await?;
     tx.commit().await?;
     Ok(recorded)
@@ -235,9 +235,9 @@ async fn making_a_week_does_not_wait_for_those_who_insert() {
     store.ensure_token_partitions(now).await.unwrap();
     let furnished = furnish(&store, "a").await;
     let mut tx = store.begin_in(furnished.tenant).await.unwrap();
-    let (head, entries) = (head(2), [entry(2, now)]);
+    let (before, head, entries) = (head(1), head(2), [entry(2, now)]);
     let tokens = [token(&furnished.key, now + TimeDelta::minutes(5))];
-    let batch = Batch { expected_seq: 1, head: &head, entries: &entries, tokens: &tokens, used: &[] };
+    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens: &tokens, used: &[] };
     assert!(tx.tenant(furnished.tenant).await.unwrap().record(&batch).await.unwrap());
     // The server's statements give up after two seconds.
     assert_eq!(store.ensure_token_partitions(now + TimeDelta::days(14)).await.unwrap(), 2);

@@ -601,9 +601,9 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
     of_a.end_secret(&b.key, 0, now).await.unwrap();
     assert!(of_a.set_tenant_disabled(by).await.unwrap());
     of_a.update_tenant("mine", &serde_json::json!({})).await.unwrap();
-    let (head, entries, tokens) = (head(2), [entry(2, now)], [token(&b.key, now + TimeDelta::minutes(10))]);
+    let (first, head, entries, tokens) = (head(1), head(2), [entry(2, now)], [token(&b.key, now + TimeDelta::minutes(10))]);
     let used = [(b.key.clone(), now + TimeDelta::days(1))];
-    let batch = Batch { expected_seq: 1, head: &head, entries: &entries, tokens: &tokens, used: &used };
+    let batch = Batch { expected: &first, head: &head, entries: &entries, tokens: &tokens, used: &used };
     assert!(of_a.record(&batch).await.unwrap());
     assert!(of_a.delete_tenant(now, "operator:test").await.unwrap());
     tx.commit().await.unwrap();

@@ -117,7 +117,7 @@ async fn examine_installation(config: &Config, store: &Store, findings: &mut Fin
     let open = Open { store: store.clone(), master_key, settings: config.issuer_settings(None), clock: Clock::System, random };
     let opened = Issuer::open(open).await;
     let Some(issuer) = findings.note("sealed secrets", opened, "they open under the master key") else { return };
-    findings.note("token partitions", issuer.upkeep().await, "they are there for every token that can be issued");
+    findings.note("token partitions", issuer.make_room().await, "they are there for every token that can be issued");
     match issuer.default_tenant().await {
         Ok(Some(tenant)) => match tenant.published.active {
             Some(_) => findings.good("default tenant", format!("`{}` has an active signing key", tenant.tenant.slug)),

@@ -38,7 +38,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: &Config, listener: TcpListener, installation: &Installation) -> anyhow::Result<()> {
     let issuer = &installation.issuer;
-    issuer.upkeep().await?;
+    issuer.make_room().await?;
     if installation.is_private() && !config.is_production() {
         first_start(issuer).await?;
     }
@@ -70,10 +70,8 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
 
 async fn keep_up(issuer: Arc<Issuer>) {
     loop {
+        issuer.upkeep().await;
         tokio::time::sleep(UPKEEP_EVERY).await;
-        if let Err(error) = issuer.upkeep().await {
-            tracing::warn!(error = %error, "upkeep failed; it is tried again in an hour");
-        }
     }
 }
 

@@ -168,7 +168,7 @@ impl Server {
         };
         let open = Open { store, master_key: master_key.clone(), settings, clock: clock.clone(), random: Random::from_system() };
         let issuer = Arc::new(Issuer::open(open).await.unwrap());
-        issuer.upkeep().await.unwrap();
+        issuer.make_room().await.unwrap();
         if memory {
             issuer.follow_changes(notifications);
         }

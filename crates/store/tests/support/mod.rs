@@ -206,9 +206,9 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
-    let (head, entries, used) = (head(1), [entry(1, now)], [(key.clone(), now)]);
+    let (before, head, entries, used) = (head(0), head(1), [entry(1, now)], [(key.clone(), now)]);
     let tokens = std::slice::from_ref(&token);
-    let batch = Batch { expected_seq: 0, head: &head, entries: &entries, tokens, used: &used };
+    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens, used: &used };
     assert!(scoped.record(&batch).await.unwrap());
     tx.commit().await.unwrap();
     Furnished { tenant, slug: slug.to_owned(), user, username, email, application, application_name, key, user_key, kid, token }
