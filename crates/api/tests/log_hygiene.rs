@@ -486,6 +486,8 @@ async fn p41_a_log_line_is_one_json_object_whatever_is_sent() {
         let line = ended.err.lines().find(|line| line.contains(character));
         assert!(line.is_none(), "{character:?} was printed as it came: {line:?}");
     }
-    let refused = log.iter().find(|event| event["key.id"] == "well-formed").expect("a refused pair is logged");
-    assert_eq!((&refused["level"], &refused["reason"]), (&json!("INFO"), &json!("unknown_key")));
+    // Logged, but without the id that nobody has: it may be a secret in the wrong place.
+    let refused = log.iter().find(|event| event["reason"] == "unknown_key").expect("a refused pair is logged");
+    assert_eq!(refused["level"], "INFO");
+    assert!(!ended.err.contains("well-formed"));
 }
