@@ -264,8 +264,10 @@ async fn another_master_key_is_refused_by_every_way_in() {
     assert_complains(&said, &["master.key", "is not 32 bytes in base64", "openssl rand -base64 32"]);
     assert!(!said.contains("not a key\n"), "what stands in the file is not printed");
 
+    // One that is gone is not replaced by another, which would open nothing.
     fs::remove_file(home.master_key()).unwrap();
-    assert_complains(&home.fails(&["serve", "--listen", "127.0.0.1:0"]), &wrong);
+    assert_complains(&home.fails(&["serve", "--listen", "127.0.0.1:0"]), &["master.key", "is gone", "put it back"]);
+    assert!(!home.master_key().exists());
 
     fs::write(home.master_key(), right).unwrap();
     home.ok(&["tenant", "list"]);

@@ -34,7 +34,7 @@ pub(super) fn run(command: Command, overrides: &Overrides, output: Format) -> an
             output.print(&found, |found| {
                 let lines = found.as_object().into_iter().flatten().map(|(name, value)| {
                     let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    format!("\n{name:<12}{value}")
+                    format!("\n{:<12}{value}", name.replace('_', " "))
                 });
                 format!("The configuration is good.\n{}", lines.collect::<String>())
             })
