@@ -67,7 +67,8 @@ pub struct TokenRow {
 
 /// What one tenant's part of a transaction records.
 pub struct Batch<'a> {
-    /// Where the head must still be: the same number of another history is not the same place.
+    /// Where the head must still be, by its MAC too: the same number of another history, or one that somebody moved
+    /// back without our key, is not the same place.
     pub expected: &'a Head,
     /// Where the head will be.
     pub head: &'a Head,
@@ -117,7 +118,7 @@ impl TenantTx<'_> {
         let moved = sqlx::query_scalar!(
             r#"WITH head AS (
                    UPDATE audit_heads SET seq = $3, hash = $4, mac = $5
-                    WHERE tenant_id = $1 AND seq = $2 AND hash = $27
+                    WHERE tenant_id = $1 AND seq = $2 AND mac = $27
                 RETURNING seq
                ), entries AS (
                    INSERT INTO audit_entries (tenant_id, seq, at, action, outcome, actor, subject, target, request_id,
@@ -167,7 +168,7 @@ impl TenantTx<'_> {
             &tokens.iter().map(|t| t.expires_at).collect::<Vec<_>>(),
             used.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>() as _,
             &used.iter().map(|(_, at)| *at).collect::<Vec<_>>(),
-            expected.hash,
+            expected.mac,
         )
         .fetch_one(&mut *self.connection)
         .await?;
