@@ -21,7 +21,7 @@ CARGO_DENY_VERSION = 0.20.2
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo '  ARGS="..." is passed on by run, test and bench, for example: make test ARGS="-p claviger-store"'
+	@echo '  ARGS="..." is passed on by run, test, bench and torture, for example: make test ARGS="-p claviger-store"'
 
 .PHONY: setup
 setup:
@@ -91,6 +91,15 @@ sqlx: setup ## write .sqlx from the queries and migrations
 .PHONY: demo
 demo: ## play a key's whole life against a real server: create, exchange, verify, tamper, revoke
 	scripts/demo
+
+.PHONY: browser
+browser: setup ## drive the login pages in a real headless Chromium
+	scripts/browser-test
+
+.PHONY: torture
+torture: setup ## kill, cut and hang up under load: is a refresh-token rotation ever lost? (ARGS=--short for a minute)
+	cargo build $(LOCKED) --bin claviger --bin torture
+	$(TARGET_DIR)/debug/torture $(ARGS)
 
 .PHONY: clean
 clean: ## remove target and the data of `make run`

@@ -10,6 +10,9 @@ CREATE TABLE tenants (
     disabled_by text,
     deleted_at timestamptz,
     deleted_by text,
+    -- What was begun until then is over: sessions and token families of a tenant that was disabled do not come back
+    -- with it.
+    logins_ended_at timestamptz,
     CHECK ((disabled_at IS NULL) = (disabled_by IS NULL)),
     CHECK ((deleted_at IS NULL) = (deleted_by IS NULL))
 );

@@ -4,10 +4,14 @@ CREATE TABLE users (
     tenant_id uuid NOT NULL REFERENCES tenants (id),
     id uuid NOT NULL,
     username text NOT NULL,
-    -- In lower case, folded by the server: what a database's lower() does depends on its locale.
+    -- Case-mapped (RFC 8265 §3.3) by the server: what a database's lower() does depends on its locale.
     username_folded text NOT NULL,
+    -- What the name looks like (UTS 39 §4): nobody may look like somebody else.
+    username_skeleton text NOT NULL,
     -- In lower case, likewise.
     email text,
+    -- Plain names.
+    roles text[] NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL,
     disabled_at timestamptz,
     disabled_by text,
@@ -18,6 +22,7 @@ CREATE TABLE users (
     CHECK ((deleted_at IS NULL) = (deleted_by IS NULL))
 );
 CREATE UNIQUE INDEX users_username ON users (tenant_id, username_folded);
+CREATE UNIQUE INDEX users_look ON users (tenant_id, username_skeleton);
 CREATE UNIQUE INDEX users_email ON users (tenant_id, email) WHERE deleted_at IS NULL;
 
 SELECT raise_tenant_wall('users');

@@ -9,6 +9,8 @@ CREATE TABLE api_keys (
     scopes text[] NOT NULL,
     -- Seconds; NULL takes the application's, then the tenant's.
     token_lifetime integer CHECK (token_lifetime BETWEEN 5 AND 8640000),
+    -- Whether an exchange gives a refresh token too.
+    refresh boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL,
     created_by text NOT NULL,
     expires_at timestamptz,

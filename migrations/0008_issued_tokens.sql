@@ -6,14 +6,22 @@ CREATE TABLE issued_tokens (
     -- Whole seconds, exactly the token's `exp`.
     expires_at timestamptz NOT NULL,
     issued_at timestamptz NOT NULL,
-    key_id text NOT NULL,
+    -- The key or the token family (or both) that it was issued for; neither for one that an operator issued.
+    key_id text,
+    family_id uuid,
     subject text NOT NULL,
     scope text NOT NULL,
+    -- Called back alone (RFC 7009).
+    revoked_at timestamptz,
+    revoked_by text,
+    CHECK ((revoked_at IS NULL) = (revoked_by IS NULL)),
     PRIMARY KEY (tenant_id, jti, expires_at)
 ) PARTITION BY RANGE (expires_at);
 SELECT raise_tenant_wall('issued_tokens');
 -- Partitions carry no grant: they can be reached through this table only.
-GRANT SELECT, INSERT ON issued_tokens TO claviger_app;
+GRANT SELECT, INSERT, UPDATE (revoked_at, revoked_by) ON issued_tokens TO claviger_app;
+CREATE TRIGGER note_change AFTER UPDATE ON issued_tokens
+    FOR EACH ROW EXECUTE FUNCTION note_change('jti', 'tenant_id');
 
 -- One partition for [from, until). Built aside and attached, which does not block those who insert.
 CREATE FUNCTION add_token_partition(partition_name text, from_time timestamptz, until_time timestamptz) RETURNS void
@@ -24,6 +32,9 @@ BEGIN
     EXECUTE format('ALTER TABLE issued_tokens ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                    partition_name, from_time, until_time);
 END $$;
+
+-- Tokens without an end, kept as ending on the last day that calendars know. Never dropped.
+SELECT add_token_partition('issued_tokens_unending', '9999-01-01 00:00:00Z', 'infinity');
 
 -- Makes every week's partition up to `until`. Called by the server, which owns no table: hence SECURITY DEFINER.
 CREATE FUNCTION ensure_token_partitions(now_time timestamptz, until_time timestamptz) RETURNS integer

@@ -24,8 +24,10 @@ CREATE TABLE audit_entries (
     hash bytea NOT NULL CHECK (octet_length(hash) = 32),
     PRIMARY KEY (tenant_id, seq)
 );
--- Exchanges are nearly all of the trail; everything else stays findable without an index entry for each of them.
-CREATE INDEX audit_entries_by_action ON audit_entries (tenant_id, action, seq) WHERE action <> 'key.exchange';
+-- Exchanges and refreshes are nearly all of the trail; everything else stays findable without an index entry for each
+-- of them.
+CREATE INDEX audit_entries_by_action ON audit_entries (tenant_id, action, seq)
+    WHERE action <> 'key.exchange' AND action <> 'token.refresh';
 SELECT raise_tenant_wall('audit_entries');
 GRANT SELECT, INSERT ON audit_entries TO claviger_app;
 

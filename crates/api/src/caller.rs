@@ -13,6 +13,7 @@ use claviger_issuer::settings::RequestInfo;
 use claviger_issuer::{Issuer, Refusal, TenantEntry, caller};
 use claviger_store::id::TenantId;
 
+use crate::cookies::{Cookies, from_here};
 use crate::credentials;
 use crate::problem::Answer;
 
@@ -56,7 +57,7 @@ pub(crate) struct Caller<P> {
 impl<P> Caller<P> {
     /// The tenant that everything happens in.
     pub(crate) fn tenant(&self) -> TenantId {
-        self.who.key.tenant.tenant.id
+        self.who.tenant().tenant.id
     }
 
     /// As the audit trail names this caller.
@@ -74,17 +75,29 @@ impl<P: Permission> FromRequest for Caller<P> {
         Box::pin(async move {
             let issuer = issuer(&req)?;
             let tenant = path_tenant(&req).await?;
-            let presented = credentials::presented(&req, &issuer.settings().brand).ok_or(Refusal::Unauthenticated)?;
-            let who = issuer.authenticate(tenant.as_deref(), presented, request_info(&req)).await?;
+            let who = match credentials::presented(&req, &issuer.settings().brand) {
+                Some(presented) => issuer.authenticate(tenant.as_deref(), presented, request_info(&req)).await?,
+                None => signed_in(&req, &issuer, tenant.as_ref()).await?,
+            };
             if let Some(scope) = P::SCOPE {
                 who.require(scope)?;
             }
-            if P::PLATFORM && !issuer.is_platform(&who.key.tenant) {
+            if P::PLATFORM && !issuer.is_platform(who.tenant()) {
                 return Err(Refusal::InsufficientScope(P::SCOPE.unwrap_or_default().to_owned()).into());
             }
             Ok(Self { who, permission: PhantomData })
         })
     }
+}
+
+/// Whom the browser's cookie stands for. Requests that change something count only if they come from our own pages.
+async fn signed_in(req: &HttpRequest, issuer: &Issuer, tenant: Option<&Arc<TenantEntry>>) -> Result<caller::Caller, Answer> {
+    let Some(tenant) = tenant else { return Err(Refusal::Unauthenticated.into()) };
+    let Some(cookie) = Cookies::of(&tenant.tenant.slug).session(req) else { return Err(Refusal::Unauthenticated.into()) };
+    if !req.method().is_safe() && !from_here(req, &issuer.settings().origin()) {
+        return Err(Answer::cross_site());
+    }
+    Ok(issuer.signed_in(tenant, &cookie, request_info(req)).await?)
 }
 
 /// The issuer that this process runs.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use claviger_issuer::password::Cost;
 use claviger_issuer::settings::{Settings, Throttle, check_lifetime};
 use claviger_issuer::vault::MasterKey;
 use claviger_store::DatabaseUrls;
@@ -57,6 +58,18 @@ pub struct Config {
     pub log: String,
     pub log_format: LogFormat,
     pub throttle: Throttle,
+    pub password: Password,
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// What a password's hash costs, and who pays.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents each")]
+pub struct Password {
+    pub memory_kib: u32,
+    pub iterations: u32,
+    pub threads: usize,
 }
 
 /// The one header that is read from a listed proxy.
@@ -142,10 +155,17 @@ impl Config {
             default_tenant: self.default_tenant.clone(),
             token_lifetime: self.token_lifetime,
             throttle: self.throttle,
+            password_cost: self.password_cost(),
+            password_threads: self.password.threads,
         }
     }
 
+    fn password_cost(&self) -> Cost {
+        Cost { memory_kib: self.password.memory_kib, iterations: self.password.iterations }
+    }
+
     fn check(&self) -> anyhow::Result<()> {
+        self.password_cost().check().context("configuration: password")?;
         if !(1..=8).contains(&self.brand.len()) || !self.brand.bytes().all(|b| b.is_ascii_lowercase()) {
             bail!("configuration: brand is 1 to 8 lower-case letters");
         }

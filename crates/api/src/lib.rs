@@ -2,17 +2,22 @@
 //!
 //! A handler parses, calls one flow of the issuer, and renders. No rule and no SQL lives here.
 
+mod account_page;
 mod body;
 mod border;
 mod caller;
 pub mod cli;
 pub mod config;
+mod cookies;
 mod credentials;
 mod docs;
 mod health;
 mod log;
+mod login_page;
 pub mod openapi;
+mod metrics;
 mod page;
+mod pages;
 mod problem;
 mod routes;
 pub mod server;

@@ -20,6 +20,9 @@ use crate::routes;
     components(schemas(Problem)),
     tags(
         (name = "Tokens", description = "Exchange keys for tokens, and ask about them"),
+        (name = "Login", description = "People log in, refresh and log out"),
+        (name = "Account", description = "A person's own affairs"),
+        (name = "Pages", description = "What people see in a browser"),
         (name = "Publication", description = "What verifiers fetch; no credentials needed"),
         (name = "Keys", description = "API keys"),
         (name = "Applications", description = "What owns API keys"),
@@ -72,6 +75,10 @@ fn security_schemes() -> Value {
             "description": "`KEY:SECRET`, without a scheme. For /v1/authentications only.",
         },
         "basic": { "type": "http", "scheme": "basic", "description": "The key as the user name, the secret as the password." },
+        "session": {
+            "type": "apiKey", "in": "cookie", "name": "__Host-session-{tenant}",
+            "description": "The cookie that the login page sets; under `/t/{tenant}` alone.",
+        },
         "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token from /v1/authentications." },
     })
 }

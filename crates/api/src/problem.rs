@@ -29,6 +29,10 @@ pub(crate) struct Problem {
     /// The field that is wrong, where one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// More about why, as a word for programs: `refresh_token_reused` where a login was ended because one of its refresh
+    /// tokens was used a second time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 /// What a handler answers with when it does not answer with success.
@@ -38,6 +42,7 @@ pub(crate) struct Answer {
     error: &'static str,
     detail: String,
     field: Option<String>,
+    reason: Option<&'static str>,
     retry_after: Option<u64>,
     challenge: Option<String>,
     /// Logged at the border, never told.
@@ -56,6 +61,7 @@ impl Answer {
             error,
             detail: detail.into(),
             field: None,
+            reason: None,
             retry_after: None,
             challenge: None,
             fault: None,
@@ -77,6 +83,12 @@ impl Answer {
         Refusal::NotFound.into()
     }
 
+    /// A browser says that another site made it send this, with our cookies.
+    pub(crate) fn cross_site() -> Self {
+        let detail = "The request came from another site. Do it from a page of this server, or with an Authorization header.";
+        Self::new(StatusCode::FORBIDDEN, "cross_site", detail)
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "Something broke here. The request's id is in X-Request-Id.")
     }
@@ -85,6 +97,21 @@ impl Answer {
     pub(crate) fn of_request(mut self, id: &str) -> Self {
         self.request_id = Some(id.to_owned());
         self
+    }
+
+    /// Its HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong, in a sentence for people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Seconds after which it makes sense to try again.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        self.retry_after
     }
 
     /// The fault behind it, to be logged once.
@@ -113,6 +140,33 @@ impl From<Refusal> for Answer {
                 "invalid_scope",
                 format!("{text} Ask for less, or leave `scope` out to get all that the key holds."),
             ),
+            Refusal::WrongLogin => {
+                let mut answer = Self::new(StatusCode::UNAUTHORIZED, "invalid_credentials", text);
+                answer.challenge = Some("Bearer".into());
+                answer
+            }
+            Refusal::InvalidGrant { reused } => {
+                let detail = match reused {
+                    true => "One of this login's refresh tokens was used a second time, so it may have been stolen: the login has \
+                             ended. Log in again.",
+                    false => "The refresh token is not one that can be used now: it, or the login behind it, has ended. Log in again.",
+                };
+                let mut answer = Self::new(StatusCode::UNAUTHORIZED, "invalid_grant", detail);
+                answer.reason = reused.then_some("refresh_token_reused");
+                answer.challenge = Some("Bearer".into());
+                answer
+            }
+            Refusal::NotAPerson => Self::new(
+                StatusCode::FORBIDDEN,
+                "not_a_person",
+                "This is about a person who logged in, and the caller is a key. Log in at POST /t/{tenant}/v1/login.",
+            ),
+            Refusal::NoSession => {
+                let detail = "Nobody is signed in here, or the session has ended. Sign in at /t/{tenant}/login.";
+                let mut answer = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
+                answer.challenge = Some("Bearer".into());
+                answer
+            }
             Refusal::Unauthenticated => {
                 let detail = "Send `Authorization: Bearer TOKEN`, or `Authorization: Basic` with an API key and its secret.";
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
@@ -121,7 +175,8 @@ impl From<Refusal> for Answer {
             }
             Refusal::InvalidToken(why) => {
                 let detail = format!(
-                    "{text} Exchange the key and secret for a new one at POST /v1/authentications; if that is refused, ask for a new key."
+                    "{text} Get another: refresh it at POST /v1/token/refresh, log in again, or exchange the key and secret at \
+                     POST /v1/authentications."
                 );
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", detail);
                 answer.challenge = Some(format!("Bearer error=\"invalid_token\", error_description=\"{why}\""));
@@ -142,7 +197,14 @@ impl From<Failure> for Answer {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refusal(refusal) => refusal.into(),
-            Failure::Fault(fault @ (Fault::Store(_) | Fault::Overloaded(_) | Fault::Unknown(_))) => {
+            Failure::Fault(fault @ Fault::Overloaded(_)) => {
+                let detail = "More is asked for just now than can be done in time. Nothing was done: try again in a moment.";
+                let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", detail);
+                answer.retry_after = Some(2);
+                answer.fault = Some(fault);
+                answer
+            }
+            Failure::Fault(fault @ (Fault::Store(_) | Fault::Unknown(_))) => {
                 let detail = "It is not known whether this was done: something that we depend on did not answer. Try again.";
                 let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", detail);
                 answer.retry_after = Some(1);
@@ -195,6 +257,7 @@ impl ResponseError for Answer {
             detail: self.detail.clone(),
             error: self.error,
             field: self.field.clone(),
+            reason: self.reason,
         };
         response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
         response.body(serde_json::to_string(&problem).unwrap_or_default())

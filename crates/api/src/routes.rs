@@ -7,20 +7,31 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::problem::Answer;
-use crate::{docs, health, v1, well_known};
+use crate::{account_page, docs, health, login_page, pages, v1, well_known};
 
 /// What every tenant serves under `/t/{tenant}`, and the root for whichever tenant the credential names.
 pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
     routes
         .service(v1::authentications::create)
         .service(v1::me::show)
+        .service(v1::refresh::create)
         .service(v1::introspect::introspect)
+        .service(v1::revoke::create)
+        .service(v1::logout::create)
+        .service(v1::logins::mine)
+        .service(v1::logins::end_mine)
+        .service(v1::logins::end_one_of_mine)
+        .service(v1::logins::change_my_password)
         .service(v1::public_key::show)
         .service(v1::users::create)
         .service(v1::users::list)
         .service(v1::users::show)
         .service(v1::users::change)
         .service(v1::users::delete)
+        .service(v1::logins::set_password)
+        .service(v1::logins::list)
+        .service(v1::logins::end_all)
+        .service(v1::logins::end_one)
         .service(v1::applications::create)
         .service(v1::applications::list)
         .service(v1::applications::show)
@@ -36,9 +47,20 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(well_known::jwks);
 }
 
-/// What a tenant serves under `/t/{tenant}` alone: metadata name the issuer, and it is not the root (RFC 8414 §3.3).
+/// What a tenant serves under `/t/{tenant}` alone: metadata name the issuer, and it is not the root (RFC 8414 §3.3); and a
+/// login has nothing that names its tenant but the path.
 pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
-    routes.service(well_known::metadata);
+    routes
+        .service(v1::login::create)
+        .service(well_known::metadata)
+        .service(login_page::show)
+        .service(login_page::sign_in)
+        .service(login_page::ask_to_sign_out)
+        .service(login_page::sign_out)
+        .service(account_page::show)
+        .service(account_page::end)
+        .service(account_page::end_all)
+        .service(account_page::change_password);
 }
 
 /// What the installation serves.
@@ -53,7 +75,7 @@ pub(crate) fn root_routes(routes: &mut ServiceConfig<'_>) {
         .service(health::alive)
         .service(health::ready)
         .service(docs::document)
-        .map(|plain| plain.service(docs::to_console).service(docs::console));
+        .map(|plain| plain.service(docs::to_console).service(docs::console).service(pages::asset));
 }
 
 /// Which methods each path takes, to tell 405 from 404.

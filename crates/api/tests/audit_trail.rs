@@ -315,7 +315,7 @@ async fn t27_a_forged_head_is_not_made_good_by_the_next_deed() {
     // Whatever the servers do next must not put their own seal on it.
     for server in [&a, &b] {
         let _ = server.with(&key.pair()).post_empty("/v1/authentications").await;
-        let change = claviger_issuer::user::UserChange { email: Some(Some("a@example.com".into())), disabled: None };
+        let change = claviger_issuer::user::UserChange { email: Some(Some("a@example.com".into())), ..Default::default() };
         let claviger_store::id::Owner::User(user) = key.owner else { panic!("a user's key") };
         let _ = server.issuer.change_user(id, &claviger_issuer::audit::Actor::operator(), user, change).await;
         assert!(check(server, id, None).await.is_err(), "five entries are missing and the trail counts as whole");

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use aws_lc_rs::hmac;
 use chrono::{DateTime, Utc};
 use claviger_store::TenantTx;
-use claviger_store::audit::{Batch, Entry, Head};
+use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::id::TenantId;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -226,12 +226,24 @@ pub(crate) async fn append(
     random: &Random,
     drafts: impl IntoIterator<Item = Draft>,
 ) -> Result<(), Failure> {
+    append_with(tx, tenant, key, random, drafts, &[]).await
+}
+
+/// As [`append`], with the tokens that were issued.
+pub(crate) async fn append_with(
+    tx: &mut TenantTx<'_>,
+    tenant: TenantId,
+    key: &ChainKey,
+    random: &Random,
+    drafts: impl IntoIterator<Item = Draft>,
+    tokens: &[TokenRow],
+) -> Result<(), Failure> {
     let head = tx.lock_audit_head().await?.ok_or_else(|| Fault::Internal(format!("the tenant {tenant} has no audit chain")))?;
     if !key.holds(tenant, &head) {
         return Err(Fault::Internal(format!("{FORGED} (tenant {tenant})")).into());
     }
     let (entries, next) = key.extend(tenant, &head, drafts, random);
-    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens: &[], used: &[] };
+    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens, used: &[] };
     match tx.record(&batch).await? {
         true => Ok(()),
         false => Err(Fault::Internal("a locked audit head moved".into()).into()),

@@ -58,13 +58,16 @@ impl BareExchange {
         }
         let grant = Grant {
             issuer: "http://127.0.0.1:8080/t/bench",
+            audience: "http://127.0.0.1:8080/t/bench",
             tenant: self.tenant,
             subject: "01a204ff-0464-7be5-8cc0-5629b4f9f80e",
             client_id: "01a204ff-0464-7be5-8cc0-5629b4f9f80e",
-            key: &key,
+            key: Some(&key),
+            family: None,
             username: None,
+            roles: None,
             scope: &self.scope,
-            lifetime: 86_400,
+            lifetime: Some(86_400),
             not_after: None,
         };
         mint(&self.signer, &grant, Clock::System.now(), &self.random).ok().map(|minted| minted.jwt)

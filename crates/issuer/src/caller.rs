@@ -1,8 +1,13 @@
-//! Who is calling: a bearer token of the tenant, or the key itself.
+//! Who is calling: a bearer token of the tenant, a key itself, or a person's browser.
+
+use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use claviger_store::id::KeyId;
-use claviger_verifier::{AccessToken, Expected, Rejection, unverified_issuer, verify};
+use claviger_store::id::{FamilyId, KeyId, SessionId, TokenId, UserId};
+use claviger_store::issued_token::UNENDING;
+use claviger_store::user::User;
+use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, unverified_issuer, verify_with};
 
 use crate::audit::{Actor, Authority};
 use crate::directory::TenantEntry;
@@ -10,8 +15,8 @@ use crate::exchange::VerifiedKey;
 use crate::scope::ScopeSet;
 use crate::secret::AppKeyCredential;
 use crate::settings::RequestInfo;
-use crate::standing::standing;
-use crate::{Failure, Issuer, Refusal};
+use crate::standing::{LoginNow, OwnerNow, standing};
+use crate::{Failure, Fault, Issuer, Refusal};
 
 /// What a caller presents.
 pub enum Presented {
@@ -21,14 +26,91 @@ pub enum Presented {
     Pair(Option<AppKeyCredential>),
 }
 
+/// What a person's call stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// A token family.
+    Family(FamilyId),
+    /// A browser session.
+    Session(SessionId),
+}
+
+impl fmt::Display for Login {
+    /// As the audit trail writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Family(id) => write!(f, "family:{id}"),
+            Self::Session(id) => write!(f, "session:{id}"),
+        }
+    }
+}
+
+/// A person who may act now.
+#[derive(Clone)]
+pub struct Person {
+    /// The tenant.
+    pub tenant: Arc<TenantEntry>,
+    /// The person.
+    pub(crate) owner: Arc<OwnerNow>,
+    /// The login behind the call; `None` for a token that an operator issued.
+    pub login: Option<Login>,
+}
+
+impl Person {
+    /// The person's row.
+    pub fn user(&self) -> Result<&Arc<User>, Fault> {
+        match &*self.owner {
+            OwnerNow::User(user) => Ok(user),
+            OwnerNow::Application(_) => Err(Fault::Internal("a person that is an application".into())),
+        }
+    }
+}
+
+/// Whom a call stands for.
+#[derive(Clone)]
+pub enum Principal {
+    /// A key.
+    Key(VerifiedKey),
+    /// A person who logged in.
+    Person(Person),
+}
+
+impl Principal {
+    /// `sub`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Key(key) => key.subject(),
+            Self::Person(person) => person.user().map(|user| user.id.to_string()).unwrap_or_default(),
+        }
+    }
+
+    /// The login name, where there is one.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        match self {
+            Self::Key(key) => key.username(),
+            Self::Person(person) => person.user().ok().map(|user| user.username.as_str()),
+        }
+    }
+
+    /// What is held now.
+    pub(crate) fn scopes(&self) -> ScopeSet {
+        match self {
+            Self::Key(key) => key.scopes().clone(),
+            Self::Person(_) => ScopeSet::default(),
+        }
+    }
+}
+
 /// A caller who may act now.
 #[derive(Clone)]
 pub struct Caller {
-    /// The key behind the call, its owner and its tenant.
-    pub key: VerifiedKey,
-    /// What may be done: what the token was granted, as far as the key still holds it.
+    /// Who calls.
+    pub principal: Principal,
+    /// What may be done: what was granted, as far as it is still held.
     pub scopes: ScopeSet,
-    /// Seconds since 1970 at which the token ends; `None` for a key.
+    /// Seconds since 1970 at which the token ends; `None` for what does not end.
     pub token_ends: Option<i64>,
     /// The request.
     pub request: RequestInfo,
@@ -43,16 +125,63 @@ impl Caller {
         }
     }
 
+    /// The tenant that everything happens in.
+    #[must_use]
+    pub fn tenant(&self) -> &Arc<TenantEntry> {
+        match &self.principal {
+            Principal::Key(key) => &key.tenant,
+            Principal::Person(person) => &person.tenant,
+        }
+    }
+
+    /// The key behind the call, if it is one.
+    #[must_use]
+    pub fn key(&self) -> Option<&VerifiedKey> {
+        match &self.principal {
+            Principal::Key(key) => Some(key),
+            Principal::Person(_) => None,
+        }
+    }
+
+    /// The person behind the call. Refuses keys: they have nothing of what persons have.
+    pub fn person(&self) -> Result<&Person, Refusal> {
+        match &self.principal {
+            Principal::Person(person) => Ok(person),
+            Principal::Key(_) => Err(Refusal::NotAPerson),
+        }
+    }
+
     /// As the audit trail names this caller.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        Actor {
-            name: format!("key:{}", self.key.entry.key.id),
-            subject: self.key.entry.key.owner.to_string(),
-            authority: Authority::Scopes(self.scopes.clone()),
-            request: self.request.clone(),
-        }
+        let (name, subject) = match &self.principal {
+            Principal::Key(key) => (format!("key:{}", key.entry.key.id), key.entry.key.owner.to_string()),
+            Principal::Person(_) => {
+                let name = format!("user:{}", self.principal.subject());
+                (name.clone(), name)
+            }
+        };
+        Actor { name, subject, authority: Authority::Scopes(self.scopes.clone()), request: self.request.clone() }
     }
+}
+
+/// A token of ours that is good now.
+pub(crate) struct VerifiedToken {
+    pub(crate) principal: Principal,
+    pub(crate) token: AccessToken,
+    pub(crate) id: TokenId,
+    /// Its `exp`, or what stands for none.
+    pub(crate) kept_until: DateTime<Utc>,
+    pub(crate) family: Option<FamilyId>,
+}
+
+/// Which audience a token must be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// This issuer's own endpoints.
+    Us,
+    /// Anybody: who only asks about it.
+    Anybody,
 }
 
 impl Issuer {
@@ -66,26 +195,29 @@ impl Issuer {
         let now = self.clock.now();
         match presented {
             Presented::Token(token) => {
-                let (key, token) = self.verify_token(tenant, &token, now).await?;
-                let granted = ScopeSet::kept(&token.scope);
-                let scopes = granted.intersection(key.scopes());
-                Ok(Caller { key, scopes, token_ends: Some(token.expires_at), request })
+                let VerifiedToken { principal, token, .. } = self.verify_token(tenant, &token, For::Us, now).await?;
+                let scopes = ScopeSet::kept(&token.scope).intersection(&principal.scopes());
+                Ok(Caller { principal, scopes, token_ends: token.expires_at, request })
             }
             Presented::Pair(credential) => match self.verify_pair(tenant, credential, &request, now).await {
-                Ok(key) => Ok(Caller { scopes: key.scopes().clone(), key, token_ends: None, request }),
+                Ok(key) => {
+                    let scopes = key.scopes().clone();
+                    Ok(Caller { scopes, principal: Principal::Key(key), token_ends: None, request })
+                }
                 Err(Failure::Refusal(Refusal::InvalidPair)) => Err(Refusal::Unauthenticated.into()),
                 Err(failure) => Err(failure),
             },
         }
     }
 
-    /// A token of ours, whose key may still act.
+    /// A token of ours that was not called back, and whose principal may still act.
     pub(crate) async fn verify_token(
         &self,
         tenant: Option<&TenantEntry>,
         token: &str,
+        whose: For,
         now: DateTime<Utc>,
-    ) -> Result<(VerifiedKey, AccessToken), Failure> {
+    ) -> Result<VerifiedToken, Failure> {
         let invalid = |why| Failure::from(Refusal::InvalidToken(why));
         // The issuer that the token claims only chooses the keys to check it with.
         let claimed = unverified_issuer(token).ok_or_else(|| invalid("it is malformed"))?;
@@ -94,19 +226,61 @@ impl Issuer {
             return Err(invalid("it is from another issuer"));
         }
         let entry = self.directory.tenant_by_slug(slug).await?.ok_or_else(|| invalid("it is from another issuer"))?;
-        let expected = Expected { issuer: &entry.issuer, audience: Some(&entry.issuer), leeway_seconds: 0 };
-        let token = verify(token, &entry.published.keys, &expected, now.timestamp()).map_err(|rejection| {
+        let audience = (whose == For::Us).then_some(entry.issuer.as_str());
+        let expected = Expected { issuer: &entry.issuer, audience, leeway_seconds: 0 };
+        let verified = verify_with(token, &entry.published.keys, &expected, Expiry::Optional, now.timestamp());
+        let token = verified.map_err(|rejection| {
             invalid(match rejection {
                 Rejection::Expired => "it has expired",
                 Rejection::Audience => "it is for another audience",
                 _ => "it does not verify",
             })
         })?;
-        let ended = "the key it was issued for may not act";
-        let key = token.key_id.as_deref().and_then(KeyId::parse).ok_or_else(|| invalid(ended))?;
-        let key = self.directory.key(&key).await?.filter(|key| key.tenant == entry.tenant.id).ok_or_else(|| invalid(ended))?;
-        let owner = self.directory.owner(key.tenant, key.key.owner).await?;
-        standing(&entry, &owner, &key.key, now).map_err(|_| invalid(ended))?;
-        Ok((VerifiedKey { tenant: entry, entry: key, owner }, token))
+        let malformed = || invalid("it does not verify");
+        let id = TokenId(token.token_id.parse().map_err(|_| malformed())?);
+        let kept_until = DateTime::from_timestamp(token.expires_at.unwrap_or(UNENDING), 0).ok_or_else(malformed)?;
+        let family = token.session.as_deref().map(str::parse).transpose().map_err(|_| malformed())?;
+        let principal = self.principal_of(&entry, &token, family, now).await?;
+        // Our signature alone does not do: the record must know it, and not as called back.
+        let record = self.directory.issued_token(entry.tenant.id, id, kept_until).await?;
+        match record {
+            Some(record) if record.revoked.is_none() && record.family == family => {}
+            _ => return Err(invalid("it was called back")),
+        }
+        Ok(VerifiedToken { principal, token, id, kept_until, family })
+    }
+
+    /// Whom a token stands for, if they may still act.
+    async fn principal_of(
+        &self,
+        entry: &Arc<TenantEntry>,
+        token: &AccessToken,
+        family: Option<FamilyId>,
+        now: DateTime<Utc>,
+    ) -> Result<Principal, Failure> {
+        let ended = |why| Failure::from(Refusal::InvalidToken(why));
+        let tenant = entry.tenant.id;
+        let login = match family {
+            None => None,
+            Some(id) => {
+                let family = self.directory.family(tenant, id).await?.ok_or_else(|| ended("its login has ended"))?;
+                Some((id, LoginNow::from(&*family)))
+            }
+        };
+        let now_login = login.map(|(_, login)| login);
+        if let Some(key) = token.key_id.as_deref() {
+            let gone = || ended("the key it was issued for may not act");
+            let key = KeyId::parse(key).ok_or_else(gone)?;
+            let key = self.directory.key(&key).await?.filter(|key| key.tenant == tenant).ok_or_else(gone)?;
+            let owner = self.directory.owner(tenant, key.key.owner).await?;
+            standing(entry, &owner, Some(&key.key), now_login, now).map_err(|_| gone())?;
+            return Ok(Principal::Key(VerifiedKey { tenant: entry.clone(), entry: key, owner }));
+        }
+        let gone = || ended("its login has ended, or the person may not act");
+        let user: UserId = token.subject.parse().map_err(|_| gone())?;
+        let owner = self.directory.person(tenant, user).await?.ok_or_else(gone)?;
+        standing(entry, &owner, None, now_login, now).map_err(|_| gone())?;
+        let login = login.map(|(id, _)| Login::Family(id));
+        Ok(Principal::Person(Person { tenant: entry.clone(), owner, login }))
     }
 }

@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use claviger_store::Store;
 use claviger_store::api_key::{ApiKey, StoredSecret};
 use claviger_store::change::Change;
-use claviger_store::id::{ApplicationId, KeyId, Owner, TenantId, UserId};
+use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, TenantId, TokenId, UserId};
+use claviger_store::issued_token::IssuedToken;
 use claviger_store::tenant::Tenant;
+use claviger_store::token_family::TokenFamily;
+use chrono::{DateTime, Utc};
 use moka::sync::Cache;
 
 use crate::scope::ScopeSet;
@@ -42,6 +45,14 @@ pub struct TenantEntry {
     pub published: Published,
 }
 
+impl TenantEntry {
+    /// What signs its tokens.
+    pub(crate) fn signer(&self) -> Result<&Signer, Fault> {
+        let slug = &self.tenant.slug;
+        self.signer.as_ref().ok_or_else(|| Fault::Internal(format!("the tenant {slug} has no active signing key")))
+    }
+}
+
 /// A key with its secrets.
 pub struct KeyEntry {
     /// Its tenant.
@@ -63,6 +74,8 @@ pub(crate) struct Directory {
     slugs: Cache<String, TenantId>,
     owners: Cache<(TenantId, Owner), Arc<OwnerNow>>,
     keys: Cache<KeyId, Arc<KeyEntry>>,
+    families: Cache<(TenantId, FamilyId), Arc<TokenFamily>>,
+    tokens: Cache<(TenantId, TokenId), Arc<IssuedToken>>,
     /// Counts forgettings. A load that began before one is not kept.
     forgettings: AtomicU64,
     born: Instant,
@@ -84,6 +97,8 @@ impl Directory {
             slugs: cache(),
             owners: cache(),
             keys: cache(),
+            families: cache(),
+            tokens: cache(),
             forgettings: AtomicU64::new(0),
             born: Instant::now(),
             trusted_until: AtomicU64::new(0),
@@ -144,6 +159,35 @@ impl Directory {
             },
             found => found,
         }
+    }
+
+    /// The token family of that id.
+    pub(crate) async fn family(&self, tenant: TenantId, id: FamilyId) -> Result<Option<Arc<TokenFamily>>, Failure> {
+        self.remembered(&self.families, (tenant, id), || async move {
+            let mut tx = self.store.begin_in(tenant).await?;
+            Ok(tx.tenant(tenant).await?.family(id).await?)
+        })
+        .await
+    }
+
+    /// The record of a token.
+    pub(crate) async fn issued_token(
+        &self,
+        tenant: TenantId,
+        id: TokenId,
+        expires_at: DateTime<Utc>,
+    ) -> Result<Option<Arc<IssuedToken>>, Failure> {
+        self.remembered(&self.tokens, (tenant, id), || async move {
+            let mut tx = self.store.begin_in(tenant).await?;
+            Ok(tx.tenant(tenant).await?.issued_token(id, expires_at).await?)
+        })
+        .await
+    }
+
+    /// A person; `None` if there never was one of that id.
+    pub(crate) async fn person(&self, tenant: TenantId, id: UserId) -> Result<Option<Arc<OwnerNow>>, Failure> {
+        let owner = Owner::User(id);
+        self.remembered(&self.owners, (tenant, owner), || self.load_owner(tenant, owner)).await
     }
 
     /// A key's owner.
@@ -218,7 +262,7 @@ impl Directory {
         let mut scoped = tx.tenant(tenant).await?;
         Ok(match owner {
             Owner::Application(id) => scoped.application(id).await?.map(OwnerNow::Application),
-            Owner::User(id) => scoped.user(id).await?.map(OwnerNow::User),
+            Owner::User(id) => scoped.user(id).await?.map(|user| OwnerNow::User(Arc::new(user))),
         })
     }
 
@@ -253,9 +297,25 @@ impl Directory {
                 Ok(id) => self.owners.invalidate(&(*tenant, Owner::Application(ApplicationId(id)))),
                 Err(_) => self.owners.invalidate_all(),
             },
+            "token_families" => match id.parse() {
+                Ok(id) => self.families.invalidate(&(*tenant, FamilyId(id))),
+                Err(_) => self.families.invalidate_all(),
+            },
+            "issued_tokens" => match id.parse() {
+                Ok(id) => self.tokens.invalidate(&(*tenant, TokenId(id))),
+                Err(_) => self.tokens.invalidate_all(),
+            },
+            // Asked of the database each time.
+            "sessions" => {}
             // A newer server's table: we cannot know what it means to us.
             _ => self.forget_everything(),
         }
+    }
+
+    /// Forgets what is known of a family.
+    pub(crate) fn forget_family(&self, tenant: TenantId, id: FamilyId) {
+        self.forgettings.fetch_add(1, Ordering::SeqCst);
+        self.families.invalidate(&(tenant, id));
     }
 
     /// News may have been missed.
@@ -264,6 +324,8 @@ impl Directory {
         self.tenants.invalidate_all();
         self.owners.invalidate_all();
         self.keys.invalidate_all();
+        self.families.invalidate_all();
+        self.tokens.invalidate_all();
     }
 
     /// For the news alone: it must not wait behind requests.

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::audit::TokenRow;
-use claviger_store::id::Owner;
+use claviger_store::id::{FamilyId, Owner};
+use claviger_store::token_family::{Principal, TokenFamily};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
@@ -16,7 +17,10 @@ use tokio::time::Instant;
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
 use crate::mint::{Grant, mint};
-use crate::record::Deed;
+use crate::login::new_family;
+use crate::opening::{Opening, StandsOn};
+use crate::record::Entry;
+use crate::refresh_token::RefreshToken;
 use crate::scope::ScopeSet;
 use crate::secret::AppKeyCredential;
 use crate::settings::{RequestInfo, Throttle};
@@ -46,6 +50,8 @@ pub struct Granted {
     pub jwt: String,
     /// Seconds that it lives.
     pub expires_in: i64,
+    /// A refresh token, where the key's setting gives one.
+    pub refresh_token: Option<SecretString>,
 }
 
 /// A key that proved itself, and what stands behind it.
@@ -94,7 +100,7 @@ impl VerifiedKey {
     }
 
     /// Seconds that its tokens live: the key's setting, else its application's, else the tenant's, else the default.
-    fn lifetime(&self, default: i32) -> i32 {
+    pub(crate) fn lifetime(&self, default: i32) -> i32 {
         let application = match &*self.owner {
             OwnerNow::Application(application) => application.token_lifetime,
             OwnerNow::User(_) => None,
@@ -121,7 +127,7 @@ impl Issuer {
             Err(refusal) => {
                 let draft =
                     self.exchange_draft(&verified.entry, Outcome::Refused, &request, json!({ "reason": "invalid_scope" }), now);
-                self.recorder.record(Deed { tenant: verified.entry.tenant, draft, token: None, used: None }).await?;
+                self.recorder.record(verified.entry.tenant, Entry { draft, token: None, used: None }).await?;
                 return Err(refusal.into());
             }
         };
@@ -136,37 +142,88 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Result<Granted, Failure> {
         let VerifiedKey { tenant, entry, .. } = verified;
-        let signer = tenant
-            .signer
-            .as_ref()
-            .ok_or_else(|| Fault::Internal(format!("the tenant {} has no active signing key", tenant.tenant.slug)))?;
+        let opening = match entry.key.refresh {
+            true => Some(self.open_for_key(verified, scope, now)?),
+            false => None,
+        };
         let subject = verified.subject();
         let grant = Grant {
             issuer: &tenant.issuer,
+            audience: &tenant.issuer,
             tenant: entry.tenant,
             subject: &subject,
             client_id: &verified.client_id(),
-            key: &entry.key.id,
+            key: Some(&entry.key.id),
+            family: opening.as_ref().map(|(token, _)| token.family),
             username: verified.username(),
+            roles: None,
             scope,
-            lifetime: verified.lifetime(self.settings.token_lifetime),
+            lifetime: Some(verified.lifetime(self.settings.token_lifetime)),
             not_after: entry.key.expires_at,
         };
-        let minted = mint(signer, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
         let scope = scope.to_string();
         let mut draft = self.exchange_draft(entry, Outcome::Ok, request, json!({ "scope": scope }), now);
         draft.target = format!("token:{}", minted.id);
         let token = TokenRow {
             id: minted.id,
-            key: entry.key.id.clone(),
-            subject,
+            key: Some(entry.key.id.clone()),
+            family: grant.family,
+            subject: subject.clone(),
             scope,
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };
-        let used = Some((entry.key.id.clone(), now));
-        self.recorder.record(Deed { tenant: entry.tenant, draft, token: Some(token), used }).await?;
-        Ok(Granted { jwt: minted.jwt, expires_in: (minted.expires_at - minted.issued_at).num_seconds() })
+        let expires_in = (minted.expires_at - minted.issued_at).num_seconds();
+        let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
+        let refresh_token = match opening {
+            Some((token, opening)) => {
+                self.open_login(entry.tenant, written, opening).await?;
+                Some(token.reveal(&self.settings.brand))
+            }
+            None => {
+                self.recorder.record(entry.tenant, written).await?;
+                None
+            }
+        };
+        Ok(Granted { jwt: minted.jwt, expires_in, refresh_token })
+    }
+
+    /// A token family for a key whose setting asks for one. It ends no later than the key.
+    fn open_for_key(
+        &self,
+        verified: &VerifiedKey,
+        scope: &ScopeSet,
+        now: DateTime<Utc>,
+    ) -> Result<(RefreshToken, Opening), Failure> {
+        let VerifiedKey { tenant, entry, .. } = verified;
+        let rule = tenant.settings.refresh();
+        let whole = now + TimeDelta::seconds(i64::from(rule.absolute));
+        let ends_at = entry.key.expires_at.map_or(whole, |end| end.min(whole));
+        let id = FamilyId(self.random.uuid_at(ends_at));
+        let token = RefreshToken::generate(entry.tenant, id, 0, &self.random);
+        let (pepper_version, mac) = token.mac(&self.peppers).ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
+        let family = TokenFamily {
+            id,
+            principal: Principal::Key(entry.key.id.clone()),
+            client_id: None,
+            scope: scope.to_vec(),
+            user_agent: None,
+            created_at: now,
+            ends_at,
+            idle_seconds: rule.idle,
+            rotated_at: now,
+            ended: None,
+        };
+        let opening = Opening {
+            stands_on: StandsOn::Key(entry.key.id.clone()),
+            family: Some(new_family(family, mac, pepper_version)),
+            session: None,
+            replaces: None,
+            given_back: Vec::new(),
+            upgrade: None,
+        };
+        Ok((token, opening))
     }
 
     /// Checks a pair, its key's standing, and how often it was tried from here.
@@ -228,7 +285,7 @@ impl Issuer {
         }
         if let Some(entry) = of {
             let draft = self.exchange_draft(&entry, Outcome::Refused, request, json!({ "reason": reason }), now);
-            self.recorder.record(Deed { tenant: entry.tenant, draft, token: None, used: None }).await?;
+            self.recorder.record(entry.tenant, Entry { draft, token: None, used: None }).await?;
         }
         Ok(Refusal::InvalidPair)
     }
@@ -260,7 +317,7 @@ impl Issuer {
         let tenant =
             self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;
         let owner = self.directory.owner(entry.tenant, entry.key.owner).await?;
-        match standing(&tenant, &owner, &entry.key, now) {
+        match standing(&tenant, &owner, Some(&entry.key), None, now) {
             Ok(()) => Ok(Ok(VerifiedKey { tenant, entry, owner })),
             Err(fallen) => not(fallen.reason(), Some(entry)),
         }

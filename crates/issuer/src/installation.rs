@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_store::change::Change;
-use claviger_store::id::TenantId;
+use claviger_store::id::{FamilyId, TenantId, TokenId};
 use claviger_store::{Store, StoreError, Tx};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
@@ -13,6 +13,7 @@ use crate::audit::ChainKey;
 use crate::clock::Clock;
 use crate::directory::{Directory, TenantEntry};
 use crate::news;
+use crate::password::Hasher;
 use crate::random::Random;
 use crate::record::Recorder;
 use crate::secret::Peppers;
@@ -50,6 +51,9 @@ pub enum OpenError {
          master.key in the data directory)"
     )]
     WrongMasterKey,
+    /// The machine gives no threads.
+    #[error("the threads that check passwords could not be started: {0}")]
+    Threads(#[from] std::io::Error),
 }
 
 /// Decides. One for each process; cheap to share.
@@ -64,6 +68,7 @@ pub struct Issuer {
     pub(crate) directory: Arc<Directory>,
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
+    pub(crate) hasher: Hasher,
 }
 
 impl Issuer {
@@ -78,6 +83,7 @@ impl Issuer {
         let chain_keys = installation_secret(&store, &secrets, "audit", &clock, &random).await?;
         let chain_key = chain_keys.last().map(|(_, key)| Arc::new(ChainKey::new(key))).ok_or(OpenError::WrongMasterKey)?;
         let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone()));
+        let hasher = Hasher::start(settings.password_cost, settings.password_threads, random.clone())?;
         let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
         Ok(Self {
             signing_vault: vault("signing_keys")?,
@@ -90,6 +96,7 @@ impl Issuer {
             directory,
             recorder,
             failures: Counter::new(),
+            hasher,
         })
     }
 
@@ -108,7 +115,30 @@ impl Issuer {
     /// answered from before. Other servers hear of it.
     pub(crate) async fn commit(&self, tx: Tx, table: &str, tenant: TenantId, id: impl ToString) -> Result<(), Failure> {
         tx.commit().await?;
+        self.forget(table, tenant, id);
+        Ok(())
+    }
+
+    /// Forgets here what a committed change made untrue.
+    pub(crate) fn forget(&self, table: &str, tenant: TenantId, id: impl ToString) {
         self.directory.forget(&Change { table: table.to_owned(), tenant, id: id.to_string() });
+    }
+
+    /// As [`Issuer::commit`], for logins that were ended and a token that was called back.
+    pub(crate) async fn commit_logins(
+        &self,
+        tx: Tx,
+        tenant: TenantId,
+        token: Option<TokenId>,
+        families: &[FamilyId],
+    ) -> Result<(), Failure> {
+        tx.commit().await?;
+        for family in families {
+            self.directory.forget_family(tenant, *family);
+        }
+        if let Some(token) = token {
+            self.forget("issued_tokens", tenant, token);
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::TenantTx;
 use claviger_store::api_key::{ApiKey, KEY_ID_TAKEN, KeyStatus, NewKey, SecretMac, StoredSecret};
 use claviger_store::id::{KeyId, Owner, TenantId};
+use claviger_store::token_family::{EndedBy, Principal};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -27,6 +28,8 @@ pub struct KeyOrder {
     pub scopes: Vec<String>,
     /// Seconds that its tokens live; `None` takes the application's, then the tenant's.
     pub token_lifetime: Option<i32>,
+    /// Whether an exchange gives a refresh token too.
+    pub refresh: bool,
     /// When it ends.
     pub expires_at: Option<DateTime<Utc>>,
     /// A pair made elsewhere, as `key:secret`; `None` makes a new one.
@@ -42,6 +45,8 @@ pub struct KeyChange {
     pub scopes: Option<Vec<String>>,
     /// Seconds; `Some(None)` takes the application's, then the tenant's.
     pub token_lifetime: Option<Option<i32>>,
+    /// Whether an exchange gives a refresh token too.
+    pub refresh: Option<bool>,
     /// When it ends; `Some(None)` is never.
     pub expires_at: Option<Option<DateTime<Utc>>>,
     /// Whether it may be exchanged.
@@ -91,7 +96,7 @@ impl Issuer {
     /// Makes a key. Its secret is returned this once and kept nowhere.
     pub async fn create_key(&self, tenant: TenantId, actor: &Actor, order: KeyOrder) -> Result<MadeKey, Failure> {
         let now = self.clock.now();
-        let KeyOrder { owner, name, scopes, token_lifetime, expires_at, import } = order;
+        let KeyOrder { owner, name, scopes, token_lifetime, refresh, expires_at, import } = order;
         check_name("name", &name)?;
         check_lifetime(token_lifetime)?;
         check_end(expires_at, now)?;
@@ -104,7 +109,8 @@ impl Issuer {
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         check_owner(&mut scoped, owner).await?;
-        let new = NewKey { id: &id, name: &name, owner, scopes: &scopes, token_lifetime, expires_at, created_by: &actor.name };
+        let created_by = &actor.name;
+        let new = NewKey { id: &id, name: &name, owner, scopes: &scopes, token_lifetime, refresh, expires_at, created_by };
         if let Err(error) = scoped.create_key(&new, mac, version, now).await {
             return Err(match error.unique_violation() {
                 Some(KEY_ID_TAKEN | "api_keys_pkey") => {
@@ -165,13 +171,14 @@ impl Issuer {
     /// Changes a key.
     pub async fn change_key(&self, tenant: TenantId, actor: &Actor, id: &KeyId, change: KeyChange) -> Result<ApiKey, Failure> {
         let now = self.clock.now();
-        let KeyChange { name, scopes, token_lifetime, expires_at, disabled } = change;
+        let KeyChange { name, scopes, token_lifetime, refresh, expires_at, disabled } = change;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let before = living_key(&mut scoped, id).await?;
         let mut deeds = Vec::new();
+        let mut families = Vec::new();
         let target = format!("key:{id}");
-        if name.is_some() || scopes.is_some() || token_lifetime.is_some() || expires_at.is_some() {
+        if name.is_some() || scopes.is_some() || token_lifetime.is_some() || refresh.is_some() || expires_at.is_some() {
             let name = name.unwrap_or(before.name);
             let scopes = match scopes {
                 Some(scopes) => {
@@ -182,24 +189,31 @@ impl Issuer {
                 None => before.scopes,
             };
             let token_lifetime = token_lifetime.unwrap_or(before.token_lifetime);
+            let refresh = refresh.unwrap_or(before.refresh);
             if let Some(end) = expires_at {
                 check_end(end, now)?;
             }
             let expires_at = expires_at.unwrap_or(before.expires_at);
             check_name("name", &name)?;
             check_lifetime(token_lifetime)?;
-            scoped.update_key(id, &name, &scopes, token_lifetime, expires_at).await?;
-            let detail = json!({ "scopes": scopes, "token_lifetime": token_lifetime, "expires_at": expires_at });
+            scoped.update_key(id, &name, &scopes, token_lifetime, refresh, expires_at).await?;
+            let detail = json!({
+                "scopes": scopes, "token_lifetime": token_lifetime, "refresh": refresh, "expires_at": expires_at,
+            });
             deeds.push(actor.did("key.update", &target, detail, now));
         }
         if let Some(disabled) = disabled
             && scoped.set_key_disabled(id, disabled.then_some((now, actor.name.as_str()))).await?
         {
             deeds.push(actor.did(if disabled { "key.disable" } else { "key.enable" }, &target, json!({}), now));
+            if disabled {
+                families = scoped.end_families(&Principal::Key(id.clone()), now, &actor.name, EndedBy::Key).await?;
+            }
         }
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let key = scoped.key(id).await?;
-        self.commit(tx, "api_keys", tenant, id).await?;
+        self.commit_logins(tx, tenant, None, &families).await?;
+        self.forget("api_keys", tenant, id);
         Ok(key.ok_or(Refusal::NotFound)?)
     }
 
@@ -235,9 +249,12 @@ impl Issuer {
         if !scoped.revoke_key(id, now, &actor.name).await? {
             return Err(Refusal::NotFound.into());
         }
+        let families = scoped.end_families(&Principal::Key(id.clone()), now, &actor.name, EndedBy::Key).await?;
         let deed = actor.did("key.revoke", format!("key:{id}"), json!({}), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
-        self.commit(tx, "api_keys", tenant, id).await
+        self.commit_logins(tx, tenant, None, &families).await?;
+        self.forget("api_keys", tenant, id);
+        Ok(())
     }
 }
 

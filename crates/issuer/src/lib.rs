@@ -3,30 +3,42 @@
 //! One file per thing a user would ask about. In each, the pure rule (no I/O, time passed in) stands above the flow
 //! that fetches, applies it and writes. No HTTP type is known here.
 
+pub mod account;
 pub mod application;
+mod attempt;
 pub mod audit;
 pub mod bench;
 pub mod caller;
 pub mod clock;
 mod directory;
 pub mod exchange;
+mod form_token;
 mod installation;
 pub mod introspect;
 pub mod key;
+pub mod login;
 pub mod mint;
 mod news;
+mod opening;
+pub mod password;
 pub mod random;
 mod record;
+pub mod refresh;
+mod refresh_token;
 mod refusal;
+pub mod revoke;
 pub mod scope;
 pub mod secret;
+pub mod session;
 pub mod settings;
 pub mod signing_key;
 pub mod standing;
 pub mod tenant;
 mod throttle;
+mod token_issue;
 mod upkeep;
 pub mod user;
+pub mod username;
 pub mod vault;
 
 pub use directory::{KeyEntry, TenantEntry};

@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::id::{KeyId, TenantId, TokenId};
+use claviger_store::id::{FamilyId, KeyId, TenantId, TokenId};
+use claviger_store::issued_token::UNENDING;
 use serde::Serialize;
 
 use crate::random::Random;
@@ -12,8 +13,10 @@ use crate::signing_key::Signer;
 
 /// What was granted to whom.
 pub struct Grant<'a> {
-    /// The tenant's issuer identifier; the audience too, unless the token is for somebody else.
+    /// The tenant's issuer identifier.
     pub issuer: &'a str,
+    /// Whom the token is for: the issuer itself, unless somebody else was named.
+    pub audience: &'a str,
     /// The tenant.
     pub tenant: TenantId,
     /// `sub`.
@@ -21,13 +24,17 @@ pub struct Grant<'a> {
     /// `client_id` (RFC 9068 §2.2).
     pub client_id: &'a str,
     /// The key that it was issued for.
-    pub key: &'a KeyId,
+    pub key: Option<&'a KeyId>,
+    /// The token family that it ends with.
+    pub family: Option<FamilyId>,
     /// The login name, where a person stands behind it.
     pub username: Option<&'a str>,
+    /// The person's roles; `None` for tokens that are not about a person.
+    pub roles: Option<&'a [String]>,
     /// What it allows.
     pub scope: &'a ScopeSet,
-    /// Seconds.
-    pub lifetime: i32,
+    /// Seconds; `None` for a token without an end.
+    pub lifetime: Option<i32>,
     /// When what it stands on ends: it ends no later.
     pub not_after: Option<DateTime<Utc>>,
 }
@@ -40,24 +47,38 @@ pub struct Minted {
     pub id: TokenId,
     /// `iat`, in whole seconds.
     pub issued_at: DateTime<Utc>,
-    /// `exp`, in whole seconds.
+    /// `exp`, in whole seconds; for a token without an end, what it is kept under.
     pub expires_at: DateTime<Utc>,
 }
 
-/// The claims of an access token (RFC 9068 §2.2), and ours: `tid` the tenant, `key_id` the API key.
+impl Minted {
+    /// Seconds that it lives; `None` for one without an end.
+    #[must_use]
+    pub fn expires_in(&self) -> Option<i64> {
+        (self.expires_at.timestamp() != UNENDING).then(|| (self.expires_at - self.issued_at).num_seconds())
+    }
+}
+
+/// The claims of an access token (RFC 9068 §2.2), and ours: `tid` the tenant, `key_id` the API key, `sid` the login.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
     sub: &'a str,
     aud: &'a str,
-    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
     iat: i64,
     jti: TokenId,
     tid: TenantId,
     client_id: &'a str,
-    key_id: &'a KeyId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<&'a KeyId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<FamilyId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
 }
@@ -66,21 +87,23 @@ struct Claims<'a> {
 pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Random) -> Result<Minted, serde_json::Error> {
     let id = TokenId(random.uuid_at(now));
     let iat = now.timestamp();
-    let mut exp = iat + i64::from(grant.lifetime);
+    let mut exp = grant.lifetime.map(|seconds| iat + i64::from(seconds));
     if let Some(end) = grant.not_after {
-        exp = exp.min(end.timestamp()).max(iat + 1);
+        exp = Some(exp.unwrap_or(i64::MAX).min(end.timestamp()).max(iat + 1));
     }
     let claims = Claims {
         iss: grant.issuer,
         sub: grant.subject,
-        aud: grant.issuer,
+        aud: grant.audience,
         exp,
         iat,
         jti: id,
         tid: grant.tenant,
         client_id: grant.client_id,
         key_id: grant.key,
+        sid: grant.family,
         username: grant.username,
+        roles: grant.roles,
         scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
     };
     let claims = serde_json::to_vec(&claims)?;
@@ -91,7 +114,7 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
     jwt.push('.');
     URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut jwt);
     let seconds = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-    Ok(Minted { jwt, id, issued_at: seconds(iat), expires_at: seconds(exp) })
+    Ok(Minted { jwt, id, issued_at: seconds(iat), expires_at: seconds(exp.unwrap_or(UNENDING)) })
 }
 
 #[cfg(test)]
@@ -115,13 +138,16 @@ mod tests {
         let tenant = TenantId(random.uuid());
         let grant = Grant {
             issuer: "https://id.example/t/acme",
+            audience: "https://id.example/t/acme",
             tenant,
             subject: "s",
             client_id: "c",
-            key: &key,
+            key: Some(&key),
+            family: None,
             username: None,
+            roles: None,
             scope: &scope,
-            lifetime: 60,
+            lifetime: Some(60),
             not_after: None,
         };
         let minted = mint(&signer, &grant, now, &random).unwrap();
@@ -129,13 +155,15 @@ mod tests {
             iss: grant.issuer,
             sub: "s",
             aud: grant.issuer,
-            exp: 1_800_000_060,
+            exp: Some(1_800_000_060),
             iat: 1_800_000_000,
             jti: minted.id,
             tid: tenant,
             client_id: "c",
-            key_id: &key,
+            key_id: Some(&key),
+            sid: None,
             username: None,
+            roles: None,
             scope: Some("events:read events:write".into()),
         };
         let der = KeypairBytes { secret_key: seed, public_key: None }.to_pkcs8_der().unwrap();
@@ -163,13 +191,16 @@ mod tests {
         let ends = |seconds| {
             let grant = Grant {
                 issuer: "i",
+                audience: "i",
                 tenant: TenantId(random.uuid()),
                 subject: "s",
                 client_id: "c",
-                key: &key,
+                key: Some(&key),
+                family: None,
                 username: None,
+                roles: None,
                 scope: &scope,
-                lifetime: 3600,
+                lifetime: Some(3600),
                 not_after: Some(now + TimeDelta::milliseconds(seconds)),
             };
             mint(&signer, &grant, now, &random).unwrap().expires_at - now

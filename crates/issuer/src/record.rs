@@ -14,7 +14,9 @@ use claviger_store::{Scribe, Store, StoreError, Tx};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::{ChainKey, Draft, FORGED};
+use crate::opening::{Opening, open};
 use crate::random::Random;
+use crate::refresh::{Decided, Rotation, decide};
 use crate::{Failure, Fault};
 
 /// Deeds that may wait; beyond that, requests are told to come again.
@@ -31,14 +33,40 @@ const REMEMBERED: usize = 10_000;
 /// Something to be written before its answer leaves.
 pub(crate) struct Deed {
     pub(crate) tenant: TenantId,
+    pub(crate) what: What,
+}
+
+/// What is written.
+pub(crate) enum What {
+    /// An entry of the trail, and what goes with it.
+    Entry(Entry),
+    /// The beginning of a login, if it may still begin.
+    Opening(Entry, Box<Opening>),
+    /// A presented refresh token, to be decided under its family's lock.
+    Rotation(Box<Rotation>),
+}
+
+/// An entry of the trail, the token that was issued, and the key that was used.
+#[derive(Clone)]
+pub(crate) struct Entry {
     pub(crate) draft: Draft,
     pub(crate) token: Option<TokenRow>,
     pub(crate) used: Option<(KeyId, DateTime<Utc>)>,
 }
 
+/// What came of a deed, once it is durable.
+pub(crate) enum Recorded {
+    /// It is written.
+    Written,
+    /// What it stood on was taken away meanwhile: nothing is written.
+    Overtaken,
+    /// A refresh token was decided about.
+    Decided(Decided),
+}
+
 struct Waiting {
     deed: Deed,
-    done: oneshot::Sender<bool>,
+    done: oneshot::Sender<Recorded>,
 }
 
 /// Hands deeds to the writer.
@@ -51,18 +79,23 @@ impl Recorder {
     /// Starts the writer on the current runtime. It ends when the last `Recorder` is gone and its queue is empty.
     pub(crate) fn start(store: Store, key: Arc<ChainKey>, random: Random) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let (scribe, store) = (store.scribe(), store.aside(2, []));
+        let (scribe, store) = (store.scribe(), store.aside(2, [("plan_cache_mode", "force_generic_plan")]));
         tokio::spawn(Writer { store, scribe, key, random, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
         Self { queue }
     }
 
-    /// Returns when the deed is durable. After an error it is unknown whether it was written.
-    pub(crate) async fn record(&self, deed: Deed) -> Result<(), Failure> {
+    /// Returns when an entry is durable. After an error it is unknown whether it was written.
+    pub(crate) async fn record(&self, tenant: TenantId, entry: Entry) -> Result<(), Failure> {
+        self.carry_out(Deed { tenant, what: What::Entry(entry) }).await.map(|_| ())
+    }
+
+    /// Returns when a deed is durable, with what came of it. After an error it is unknown whether it was written.
+    pub(crate) async fn carry_out(&self, deed: Deed) -> Result<Recorded, Failure> {
         let (done, written) = oneshot::channel();
         self.queue.try_send(Waiting { deed, done }).map_err(|_| Fault::Overloaded("the record of issued tokens"))?;
         match tokio::time::timeout(PATIENCE, written).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(_) | Err(_) => Err(Fault::Unknown("the record of an issued token").into()),
+            Ok(Ok(recorded)) => Ok(recorded),
+            Ok(Err(_)) | Err(_) => Err(Fault::Unknown("the record of an issued token").into()),
         }
     }
 }
@@ -77,12 +110,29 @@ struct Writer {
     last_uses: HashMap<KeyId, Instant>,
 }
 
+/// Deeds of one tenant, in the order in which they came.
+type Deeds = Vec<Waiting>;
+
+/// A transaction that did not end well.
+enum Failed {
+    /// Before its commit was asked for: nothing of it is written.
+    Before(StoreError),
+    /// At its commit: nobody knows.
+    Unknown(StoreError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Before(error)
+    }
+}
+
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
             // In order of tenant, so that two replicas lock heads in the same order.
-            let mut tenants: BTreeMap<TenantId, Vec<Waiting>> = BTreeMap::new();
+            let mut tenants: BTreeMap<TenantId, Deeds> = BTreeMap::new();
             for one in batch.drain(..) {
                 tenants.entry(one.deed.tenant).or_default().push(one);
             }
@@ -96,133 +146,196 @@ impl Writer {
         }
     }
 
-    /// One commit for all tenants; if that fails, one for each, so that a single bad chain stops nobody else.
-    async fn write(&mut self, tenants: BTreeMap<TenantId, Vec<Waiting>>) {
-        if tenants.len() > 1 && self.write_together(&tenants).await {
-            return tell(tenants.into_values().flatten(), true);
+    /// One commit for all tenants; if it is known that nothing came of that, one for each, so that a single bad chain stops
+    /// nobody else.
+    async fn write(&mut self, mut tenants: BTreeMap<TenantId, Deeds>) {
+        if tenants.len() > 1 && self.write_together(&mut tenants).await {
+            return;
         }
         for (tenant, deeds) in tenants {
-            let durable = self.write_alone(tenant, &deeds).await;
-            tell(deeds, durable);
+            self.write_alone(tenant, deeds).await;
         }
     }
 
-    async fn write_together(&mut self, tenants: &BTreeMap<TenantId, Vec<Waiting>>) -> bool {
+    /// True when there is nothing left to do.
+    async fn write_together(&mut self, tenants: &mut BTreeMap<TenantId, Deeds>) -> bool {
         let attempt = async {
             let mut tx = self.store.begin().await?;
             let mut moved = Vec::new();
-            for (tenant, deeds) in tenants {
-                let tokens = tokens(deeds);
-                let used = uses(&mut self.last_uses, deeds);
-                moved.push((*tenant, write_locked(&self.key, &self.random, &mut tx, *tenant, deeds, &tokens, &used).await?));
+            for (tenant, deeds) in &*tenants {
+                let written = write_locked(&self.key, &self.random, &mut tx, *tenant, deeds, &mut self.last_uses).await?;
+                moved.push((*tenant, written));
             }
-            tx.commit().await?;
-            Ok::<_, StoreError>(moved)
+            tx.commit().await.map_err(Failed::Unknown)?;
+            Ok(moved)
         };
         match in_time(attempt).await {
             Ok(moved) => {
-                self.heads.extend(moved);
+                for (tenant, (head, outcomes)) in moved {
+                    self.heads.extend(head.map(|head| (tenant, head)));
+                    tell(tenants.remove(&tenant).unwrap_or_default(), outcomes);
+                }
                 true
             }
-            Err(error) => {
+            Err(Failed::Before(error)) => {
                 tracing::warn!(error = %error, "a batch of several tenants could not be recorded; each is tried alone");
                 false
+            }
+            Err(Failed::Unknown(error)) => {
+                tracing::error!(error = %error, "it is not known whether a batch of several tenants was recorded");
+                self.heads.clear();
+                // Their requests hear that nobody knows.
+                tenants.clear();
+                true
             }
         }
     }
 
-    async fn write_alone(&mut self, tenant: TenantId, deeds: &[Waiting]) -> bool {
-        match self.try_alone(tenant, deeds).await {
-            Ok(head) => {
-                self.heads.insert(tenant, head);
-                true
+    async fn write_alone(&mut self, tenant: TenantId, deeds: Deeds) {
+        match self.try_alone(tenant, &deeds).await {
+            Ok((head, outcomes)) => {
+                self.heads.extend(head.map(|head| (tenant, head)));
+                tell(deeds, outcomes);
             }
-            Err(error) => {
+            Err(Failed::Before(error) | Failed::Unknown(error)) => {
                 tracing::error!(tenant.id = %tenant, error = %error, "issued tokens could not be recorded");
                 self.heads.remove(&tenant);
-                false
             }
         }
     }
 
     /// Tries where we believe the head to be; if somebody moved it, looks, with a lock, and writes there.
-    async fn try_alone(&mut self, tenant: TenantId, deeds: &[Waiting]) -> Result<Head, StoreError> {
-        let tokens = tokens(deeds);
-        let used = uses(&mut self.last_uses, deeds);
-        if let Some(believed) = self.heads.get(&tenant) {
-            let (entries, next) = self.key.extend(tenant, believed, drafts(deeds), &self.random);
-            let batch = Batch { expected: believed, head: &next, entries: &entries, tokens: &tokens, used: &used };
+    async fn try_alone(&mut self, tenant: TenantId, deeds: &Deeds) -> Result<(Option<Head>, Vec<Recorded>), Failed> {
+        if let Some(believed) = self.heads.get(&tenant)
+            && let Some(entries) = plain(deeds)
+        {
+            let rows = Rows::of(entries.iter().copied(), &mut self.last_uses);
+            let drafts = entries.iter().map(|entry| entry.draft.clone());
+            let (chained, next) = self.key.extend(tenant, believed, drafts, &self.random);
+            let batch =
+                Batch { expected: believed, head: &next, entries: &chained, tokens: &rows.tokens, used: &rows.used };
             if self.scribe.record(tenant, &batch).await? {
-                return Ok(next);
+                return Ok((Some(next), deeds.iter().map(|_| Recorded::Written).collect()));
             }
         }
         in_time(async {
             let mut tx = self.store.begin_in(tenant).await?;
-            let next = write_locked(&self.key, &self.random, &mut tx, tenant, deeds, &tokens, &used).await?;
-            tx.commit().await?;
-            Ok(next)
+            let written = write_locked(&self.key, &self.random, &mut tx, tenant, deeds, &mut self.last_uses).await?;
+            tx.commit().await.map_err(Failed::Unknown)?;
+            Ok(written)
         })
         .await
     }
 }
 
-/// The server's own time-outs do not help when its host is gone.
-async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(StoreError::TooSlow))
+/// The entries, if there is nothing else to be written.
+fn plain(deeds: &[Waiting]) -> Option<Vec<&Entry>> {
+    deeds
+        .iter()
+        .map(|one| match &one.deed.what {
+            What::Entry(entry) => Some(entry),
+            What::Opening(..) | What::Rotation(_) => None,
+        })
+        .collect()
 }
 
-/// Writes behind the head as it is, locked.
+/// The server's own time-outs do not help when its host is gone.
+async fn in_time<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(Failed::Unknown(StoreError::TooSlow)))
+}
+
+/// Decides what must be decided under locks, and writes all of it behind the head as it is, locked. Locks are taken in one
+/// order everywhere: persons and keys, then families, then the head. Returns where the head is then, if it moved.
 async fn write_locked(
     key: &ChainKey,
     random: &Random,
     tx: &mut Tx,
     tenant: TenantId,
     deeds: &[Waiting],
-    tokens: &[TokenRow],
-    used: &[(KeyId, DateTime<Utc>)],
-) -> Result<Head, StoreError> {
+    last_uses: &mut HashMap<KeyId, Instant>,
+) -> Result<(Option<Head>, Vec<Recorded>), StoreError> {
     let mut tx = tx.tenant(tenant).await?;
+    let mut openings = Vec::new();
+    let mut rotations = Vec::new();
+    for one in deeds {
+        match &one.deed.what {
+            What::Entry(_) => {}
+            What::Opening(_, opening) => openings.push(opening.as_ref()),
+            What::Rotation(rotation) => rotations.push(rotation.as_ref()),
+        }
+    }
+    let mut opened = open(&mut tx, &openings).await?.into_iter();
+    let mut decided = decide(&mut tx, &rotations).await?.into_iter();
+    let mut entries = Vec::new();
+    let mut outcomes = Vec::new();
+    for one in deeds {
+        outcomes.push(match &one.deed.what {
+            What::Entry(entry) => {
+                entries.push(entry.clone());
+                Recorded::Written
+            }
+            What::Opening(entry, _) => match opened.next() {
+                Some(true) => {
+                    entries.push(entry.clone());
+                    Recorded::Written
+                }
+                _ => Recorded::Overtaken,
+            },
+            What::Rotation(rotation) => {
+                let outcome = decided.next().ok_or_else(|| impossible("a rotation without a decision"))?;
+                entries.extend(rotation.entry(&outcome));
+                Recorded::Decided(outcome)
+            }
+        });
+    }
+    if entries.is_empty() {
+        return Ok((None, outcomes));
+    }
     let head = tx.lock_audit_head().await?.ok_or_else(|| impossible("a tenant without an audit chain"))?;
     if !key.holds(tenant, &head) {
         return Err(impossible(FORGED));
     }
-    let (entries, next) = key.extend(tenant, &head, drafts(deeds), random);
-    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens, used };
+    let rows = Rows::of(&entries, last_uses);
+    let (chained, next) = key.extend(tenant, &head, entries.iter().map(|entry| entry.draft.clone()), random);
+    let batch = Batch { expected: &head, head: &next, entries: &chained, tokens: &rows.tokens, used: &rows.used };
     match tx.record(&batch).await? {
-        true => Ok(next),
+        true => Ok((Some(next), outcomes)),
         false => Err(impossible("a locked audit head that moved")),
     }
 }
 
-fn tokens(deeds: &[Waiting]) -> Vec<TokenRow> {
-    deeds.iter().filter_map(|one| one.deed.token.clone()).collect()
+/// What goes with the entries.
+struct Rows {
+    tokens: Vec<TokenRow>,
+    used: Vec<(KeyId, DateTime<Utc>)>,
 }
 
-fn drafts(deeds: &[Waiting]) -> impl Iterator<Item = Draft> {
-    deeds.iter().map(|one| one.deed.draft.clone())
-}
-
-/// The last use of each key, unless one was kept a moment ago.
-fn uses(last_uses: &mut HashMap<KeyId, Instant>, deeds: &[Waiting]) -> Vec<(KeyId, DateTime<Utc>)> {
-    let now = Instant::now();
-    let mut uses: BTreeMap<&KeyId, DateTime<Utc>> = BTreeMap::new();
-    for (key, at) in deeds.iter().filter_map(|one| one.deed.used.as_ref()) {
-        let kept = last_uses.get(key).is_some_and(|kept| now.duration_since(*kept) < USE_KEPT_EVERY);
-        if !kept {
-            uses.insert(key, *at);
+impl Rows {
+    /// The last use of each key, unless one was kept a moment ago.
+    fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>, last_uses: &mut HashMap<KeyId, Instant>) -> Self {
+        let now = Instant::now();
+        let mut tokens = Vec::new();
+        let mut uses: BTreeMap<&KeyId, DateTime<Utc>> = BTreeMap::new();
+        for entry in entries {
+            tokens.extend(entry.token.clone());
+            if let Some((key, at)) = &entry.used
+                && !last_uses.get(key).is_some_and(|kept| now.duration_since(*kept) < USE_KEPT_EVERY)
+            {
+                uses.insert(key, *at);
+            }
         }
+        last_uses.extend(uses.keys().map(|key| ((*key).clone(), now)));
+        Self { tokens, used: uses.into_iter().map(|(key, at)| (key.clone(), at)).collect() }
     }
-    last_uses.extend(uses.keys().map(|key| ((*key).clone(), now)));
-    uses.into_iter().map(|(key, at)| (key.clone(), at)).collect()
 }
 
 fn impossible(what: &str) -> StoreError {
     StoreError::ImpossibleRow { table: "audit_heads", what: what.to_owned() }
 }
 
-fn tell(deeds: impl IntoIterator<Item = Waiting>, durable: bool) {
-    for one in deeds {
+fn tell(deeds: Deeds, outcomes: Vec<Recorded>) {
+    for (one, outcome) in deeds.into_iter().zip(outcomes) {
         // Nobody listens any more when the caller hung up: the record stands all the same.
-        let _ = one.done.send(durable);
+        let _ = one.done.send(outcome);
     }
 }

@@ -20,6 +20,21 @@ pub enum Refusal {
     /// More was asked for than was granted (RFC 6749 §5.2).
     #[error("the key does not hold the scope `{0}`")]
     InvalidScope(String),
+    /// Username and password are not those of somebody who may log in. Why is for the audit trail alone.
+    #[error("the username or password is wrong")]
+    WrongLogin,
+    /// A refresh token that may not be used (RFC 6749 §5.2 `invalid_grant`).
+    #[error("the refresh token cannot be used")]
+    InvalidGrant {
+        /// True when its family was ended because one of its tokens was used a second time.
+        reused: bool,
+    },
+    /// A key, where only a person has what is asked about.
+    #[error("this is about a person who logged in, and the caller is a key")]
+    NotAPerson,
+    /// The browser's session is over, or was never there.
+    #[error("nobody is signed in")]
+    NoSession,
     /// No credentials, where some are needed.
     #[error("credentials are needed")]
     Unauthenticated,

@@ -115,6 +115,17 @@ impl Peppers {
         mac(pepper, key, secret).0.ct_eq(&kept.0).into()
     }
 
+    /// Digests `parts` under the newest pepper, for one purpose. Parts but the last have a fixed length.
+    pub(crate) fn digest(&self, purpose: &str, parts: &[&[u8]]) -> Option<(i16, [u8; 32])> {
+        let (version, pepper) = self.versions.last()?;
+        Some((*version, digest(pepper, purpose, parts)))
+    }
+
+    /// As [`Peppers::digest`], under each pepper.
+    pub(crate) fn digests<'a>(&'a self, purpose: &'a str, parts: &'a [&'a [u8]]) -> impl Iterator<Item = (i16, [u8; 32])> + 'a {
+        self.versions.iter().map(move |(version, pepper)| (*version, digest(pepper, purpose, parts)))
+    }
+
     /// The same work as [`Peppers::verify`], for a key that does not exist.
     pub fn decoy(&self, key: &KeyId, secret: &SecretString) {
         if let Some((version, _)) = self.versions.last() {
@@ -129,11 +140,27 @@ fn mac(pepper: &hmac::Key, key: &KeyId, secret: &SecretString) -> SecretMac {
     context.update(key.as_str().as_bytes());
     context.update(b":");
     context.update(secret.expose_secret().as_bytes());
+    SecretMac(tag(context))
+}
+
+fn tag(context: hmac::Context) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (to, from) in bytes.iter_mut().zip(context.sign().as_ref()) {
         *to = *from;
     }
-    SecretMac(bytes)
+    bytes
+}
+
+/// A purpose holds a space and ends in a zero byte, which no key id does: nothing digested here is the MAC of a key's
+/// secret.
+fn digest(pepper: &hmac::Key, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(pepper);
+    context.update(purpose.as_bytes());
+    context.update(&[0]);
+    for part in parts {
+        context.update(part);
+    }
+    tag(context)
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 
 use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
+use claviger_store::token_family::LONGEST_LOGIN;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::Refusal;
+use crate::password::{Cost, PasswordPolicy};
 
 /// Shortest life of a token, in seconds.
 pub const SHORTEST_TOKEN_LIFETIME: i32 = 5;
@@ -24,6 +26,10 @@ pub struct Settings {
     pub token_lifetime: i32,
     /// Failures that a key id and address are allowed.
     pub throttle: Throttle,
+    /// What a password's hash costs.
+    pub password_cost: Cost,
+    /// Threads that hash passwords; 0 is one for each core.
+    pub password_threads: usize,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -52,18 +58,152 @@ pub struct TenantSettings {
     /// Failures that a key id and address are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// Seconds that a token from a login lives, 5 to 8,640,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login_token_lifetime: Option<i32>,
+    /// Refresh tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<RefreshRule>,
+    /// Browser sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionRule>,
+    /// What passwords may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<PasswordPolicy>,
+    /// Failed logins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login_throttle: Option<LoginThrottle>,
+}
+
+/// Seconds that a token from a login lives, unless the tenant says otherwise.
+const LOGIN_TOKEN_LIFETIME: i32 = 900;
+
+/// How long refresh tokens may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RefreshRule {
+    /// Seconds, 0 to 60, in which a token that was just used gets the same answer again, as long as nobody used that answer.
+    pub window: u32,
+    /// Seconds without a refresh after which a family ends.
+    pub idle: i32,
+    /// Seconds after which a family ends whatever happens.
+    pub absolute: i32,
+}
+
+impl Default for RefreshRule {
+    fn default() -> Self {
+        Self { window: 30, idle: 1_209_600, absolute: 2_592_000 }
+    }
+}
+
+/// How long browser sessions last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionRule {
+    /// Seconds without a use after which a session ends.
+    pub idle: i32,
+    /// Seconds after which it ends whatever happens.
+    pub absolute: i32,
+}
+
+impl Default for SessionRule {
+    fn default() -> Self {
+        Self { idle: 86_400, absolute: 604_800 }
+    }
+}
+
+/// How many failed logins are looked at. Each is counted in several places; whoever comes back on a known device has a
+/// count of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoginThrottle {
+    /// Failures of one account from one address in a window.
+    pub failures: i32,
+    /// Seconds from the first failure until they are forgotten.
+    pub window: i32,
+    /// Failures of one account in a day, wherever they come from.
+    pub account: i32,
+    /// Failures from one address in a window, whatever the account.
+    pub address: i32,
+    /// Failures in the tenant in a window.
+    pub tenant: i32,
+}
+
+impl Default for LoginThrottle {
+    fn default() -> Self {
+        Self { failures: 5, window: 900, account: 100, address: 100, tenant: 10_000 }
+    }
+}
+
+fn check_login_times(field: &'static str, idle: i32, absolute: i32) -> Result<(), Refusal> {
+    let fits = |seconds| (SHORTEST_TOKEN_LIFETIME..=LONGEST_LOGIN).contains(&seconds);
+    match fits(idle) && fits(absolute) {
+        true => Ok(()),
+        false => {
+            Err(Refusal::invalid(field, format!("idle and absolute are {SHORTEST_TOKEN_LIFETIME} to {LONGEST_LOGIN} seconds")))
+        }
+    }
 }
 
 impl TenantSettings {
     /// Refuses what cannot be served.
     pub fn check(&self) -> Result<(), Refusal> {
         check_lifetime(self.token_lifetime)?;
+        check_lifetime(self.login_token_lifetime)?;
+        if let Some(RefreshRule { window, idle, absolute }) = self.refresh {
+            check_login_times("refresh", idle, absolute)?;
+            if window > 60 {
+                return Err(Refusal::invalid("refresh", "window is 0 to 60 seconds"));
+            }
+        }
+        if let Some(SessionRule { idle, absolute }) = self.session {
+            check_login_times("session", idle, absolute)?;
+        }
+        if let Some(policy) = &self.password {
+            policy.check()?;
+        }
+        if let Some(LoginThrottle { failures, window, account, address, tenant }) = self.login_throttle {
+            let counts = [failures, account, address, tenant].iter().all(|count| (1..=1_000_000).contains(count));
+            if !counts || !(1..=86_400).contains(&window) {
+                return Err(Refusal::invalid("login_throttle", "counts are 1 to 1000000, window 1 to 86400 seconds"));
+            }
+        }
         match self.throttle {
             Some(rule) if !(1..=1000).contains(&rule.failures) || !(1..=86_400).contains(&rule.window) => {
                 Err(Refusal::invalid("throttle", "failures is 1 to 1000, window 1 to 86400 seconds"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Seconds that a token from a login lives.
+    #[must_use]
+    pub fn login_token_lifetime(&self) -> i32 {
+        self.login_token_lifetime.unwrap_or(LOGIN_TOKEN_LIFETIME)
+    }
+
+    /// How long refresh tokens may be used.
+    #[must_use]
+    pub fn refresh(&self) -> RefreshRule {
+        self.refresh.unwrap_or_default()
+    }
+
+    /// How long browser sessions last.
+    #[must_use]
+    pub fn session(&self) -> SessionRule {
+        self.session.unwrap_or_default()
+    }
+
+    /// What passwords may be.
+    #[must_use]
+    pub fn password(&self) -> PasswordPolicy {
+        self.password.unwrap_or_default()
+    }
+
+    /// How many failed logins are looked at.
+    #[must_use]
+    pub fn login_throttle(&self) -> LoginThrottle {
+        self.login_throttle.unwrap_or_default()
     }
 }
 
@@ -79,6 +219,12 @@ pub fn check_lifetime(seconds: Option<i32>) -> Result<(), Refusal> {
 }
 
 impl Settings {
+    /// Where our own pages come from (RFC 6454 §6.2).
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.public_url.origin().ascii_serialization()
+    }
+
     /// A tenant's issuer identifier (RFC 8414 §2).
     #[must_use]
     pub fn issuer(&self, slug: &str) -> String {

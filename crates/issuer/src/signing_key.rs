@@ -29,6 +29,14 @@ pub(crate) fn generate(tenant: TenantId, vault: &Vault, random: &Random) -> Resu
     Ok(NewSigningKey { kid, public_key, sealed_private })
 }
 
+/// A new Ed25519 pair in raw form: the public half, and the seed with the public half behind it.
+#[must_use]
+pub fn raw_pair(random: &Random) -> ([u8; 32], Zeroizing<Vec<u8>>) {
+    let seed = Zeroizing::new(random.bytes::<32>());
+    let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+    (public, Zeroizing::new([seed.as_slice(), &public].concat()))
+}
+
 fn place(tenant: TenantId, kid: &str) -> String {
     format!("signing_keys:sealed_private:{tenant}:{kid}")
 }

@@ -16,7 +16,7 @@ struct Failures {
     forgotten_at: DateTime<Utc>,
 }
 
-/// A key id as presented, and where from: an IPv4 address or an IPv6 /64, which one customer holds whole.
+/// A key id as presented, and where from; an IPv6 /64 is one place, since one customer holds it whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Attempt {
     key: String,
@@ -25,12 +25,16 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     pub(crate) fn new(key: &str, address: Option<IpAddr>) -> Self {
-        let network = match address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V6(v6)) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-            Some(v4) => v4,
-            None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        Self { key: key.to_owned(), network }
+        Self { key: key.to_owned(), network: network(address) }
+    }
+}
+
+/// Where an attempt comes from: an IPv4 address or an IPv6 /64; `::` for the command line.
+pub(crate) fn network(address: Option<IpAddr>) -> IpAddr {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V6(v6)) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        Some(v4) => v4,
+        None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 

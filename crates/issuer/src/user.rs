@@ -1,18 +1,44 @@
 //! People: made, disabled, ended. Login stands elsewhere.
 
+use std::collections::BTreeSet;
+
 use claviger_store::id::{TenantId, UserId};
-use claviger_store::user::{EMAIL_TAKEN, USERNAME_TAKEN, User};
+use claviger_store::token_family::EndedBy;
+use claviger_store::user::{EMAIL_TAKEN, ID_TAKEN, LOOK_TAKEN, USERNAME_TAKEN, User};
+use secrecy::SecretString;
 use serde_json::json;
 
+use crate::account::end_logins;
 use crate::audit::{Actor, append};
+use crate::directory::TenantEntry;
+use crate::password::imported;
+use crate::username::Username;
 use crate::{Failure, Fault, Issuer, Refusal};
 
+/// Most roles of one person.
+const MOST_ROLES: usize = 50;
+
 /// A user to be made.
+#[derive(Default)]
 pub struct NewUser {
-    /// 1 to 128 letters, digits and `. _ @ + -`; unique in the tenant whatever its case. Never changes.
+    /// 1 to 128 letters, digits and `. _ @ + -`; unique in the tenant whatever its case or look. Never changes.
     pub username: String,
     /// Kept in lower case.
     pub email: Option<String>,
+    /// Plain names.
+    pub roles: Vec<String>,
+    /// `None` for somebody who cannot log in with a password.
+    pub password: Option<NewPassword>,
+    /// The id in the system that the person comes from; `None` makes one.
+    pub id: Option<UserId>,
+}
+
+/// The password of a user to be made.
+pub enum NewPassword {
+    /// Its text, which the tenant's policy judges.
+    Text(SecretString),
+    /// What another system kept of it; becomes ours at the next login.
+    Hash(String),
 }
 
 /// What to change of a user; `None` leaves as it is.
@@ -20,20 +46,23 @@ pub struct NewUser {
 pub struct UserChange {
     /// The address; `Some(None)` removes it.
     pub email: Option<Option<String>>,
+    /// All of the roles.
+    pub roles: Option<Vec<String>>,
     /// Whether the person may act.
     pub disabled: Option<bool>,
 }
 
-fn check_username(username: &str) -> Result<(), Refusal> {
-    if username.is_empty() {
-        return Err(Refusal::invalid("username", "can't be blank"));
+/// Role names in order: letters, digits, `_`, `.`, `:` and `-`.
+fn checked_roles(roles: &[String]) -> Result<Vec<String>, Refusal> {
+    let fits = |role: &str| {
+        (1..=64).contains(&role.len())
+            && role.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-'))
+    };
+    if roles.len() > MOST_ROLES || !roles.iter().all(|role| fits(role)) {
+        let problem = format!("are at most {MOST_ROLES} names of 1 to 64 letters, digits, `_`, `.`, `:` and `-`");
+        return Err(Refusal::invalid("roles", problem));
     }
-    let fits = username.chars().count() <= 128
-        && username.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '@' | '+' | '-'));
-    match fits {
-        true => Ok(()),
-        false => Err(Refusal::invalid("username", "is at most 128 letters, digits, `.`, `_`, `@`, `+` and `-`")),
-    }
+    Ok(roles.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect())
 }
 
 /// In lower case, if it has the shape of an address. Whether it is one, only a message can tell.
@@ -56,6 +85,10 @@ fn normal_email(email: &str) -> Result<String, Refusal> {
 fn taken(error: &claviger_store::StoreError) -> Option<Refusal> {
     match error.unique_violation()? {
         USERNAME_TAKEN => Some(Refusal::Conflict("the username is taken; usernames are never given twice".into())),
+        LOOK_TAKEN => Some(Refusal::Conflict(
+            "the username looks like that of another user; choose one that cannot be mistaken for it".into(),
+        )),
+        ID_TAKEN => Some(Refusal::Conflict("the id belongs to another user".into())),
         EMAIL_TAKEN => Some(Refusal::Conflict("the e-mail address belongs to another user".into())),
         _ => None,
     }
@@ -63,22 +96,64 @@ fn taken(error: &claviger_store::StoreError) -> Option<Refusal> {
 
 impl Issuer {
     /// Makes a user.
-    pub async fn create_user(&self, tenant: TenantId, actor: &Actor, new: NewUser) -> Result<User, Failure> {
+    pub async fn create_user(&self, tenant: &TenantEntry, actor: &Actor, new: NewUser) -> Result<User, Failure> {
         let now = self.clock.now();
-        let NewUser { username, email } = new;
-        check_username(&username)?;
+        let NewUser { username, email, roles, password, id } = new;
+        let username = Username::parse(&username)?;
         let email = email.as_deref().map(normal_email).transpose()?;
-        let id = UserId(self.random.uuid());
+        let roles = checked_roles(&roles)?;
+        let hash = match password {
+            None => None,
+            Some(NewPassword::Text(text)) => Some(self.new_password(tenant, &username.shown, email.as_deref(), text).await?),
+            Some(NewPassword::Hash(text)) => Some(imported(&text)?),
+        };
+        let kept = claviger_store::user::NewUser {
+            id: id.unwrap_or_else(|| UserId(self.random.uuid())),
+            username: &username.shown,
+            folded: &username.folded,
+            skeleton: &username.skeleton,
+            email: email.as_deref(),
+            roles: &roles,
+        };
+        let tenant = tenant.tenant.id;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
-        if let Err(error) = scoped.create_user(id, &username, email.as_deref(), now).await {
+        if let Err(error) = scoped.create_user(&kept, now).await {
             return Err(taken(&error).map_or_else(|| error.into(), Failure::from));
         }
-        let deed = actor.did("user.create", format!("user:{id}"), json!({}), now);
+        if let Some(hash) = &hash {
+            scoped.set_password(kept.id, hash, now, &actor.name).await?;
+        }
+        let detail = json!({ "roles": roles, "password": hash.is_some(), "imported": id.is_some() });
+        let deed = actor.did("user.create", format!("user:{}", kept.id), detail, now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
-        let user = scoped.user(id).await?;
+        let user = scoped.user(kept.id).await?;
         tx.commit().await?;
         user.ok_or_else(|| Fault::Internal("a new user is not there".into()).into())
+    }
+
+    /// Whether a user could be made of this, as far as that can be told without doing it.
+    pub async fn check_user(&self, tenant: &TenantEntry, new: &NewUser) -> Result<(), Failure> {
+        let NewUser { username, email, roles, password, id } = new;
+        let username = Username::parse(username)?;
+        checked_roles(roles)?;
+        if let Some(NewPassword::Hash(text)) = password {
+            imported(text)?;
+        }
+        let email = email.as_deref().map(normal_email).transpose()?;
+        let kept = claviger_store::user::NewUser {
+            id: id.unwrap_or_else(|| UserId(self.random.uuid())),
+            username: &username.shown,
+            folded: &username.folded,
+            skeleton: &username.skeleton,
+            email: email.as_deref(),
+            roles: &[],
+        };
+        // Done, and undone: nothing else knows all that the table refuses.
+        let mut tx = self.store.begin_in(tenant.tenant.id).await?;
+        let made = tx.tenant(tenant.tenant.id).await?.create_user(&kept, self.clock.now()).await;
+        drop(tx);
+        made.map_err(|error| taken(&error).map_or_else(|| error.into(), Failure::from))
     }
 
     /// A user that is not deleted.
@@ -92,19 +167,20 @@ impl Issuer {
 
     /// A user that is not deleted, by name.
     pub async fn find_user_by_name(&self, tenant: TenantId, username: &str) -> Result<User, Failure> {
+        let folded = Username::fold(username).ok_or(Refusal::NotFound)?;
         let mut tx = self.store.begin_in(tenant).await?;
-        Ok(tx.tenant(tenant).await?.user_by_username(username).await?.ok_or(Refusal::NotFound)?)
+        Ok(tx.tenant(tenant).await?.user_by_username(&folded).await?.ok_or(Refusal::NotFound)?)
     }
 
     /// The user of that address, made if there is none; the address is then the username.
-    pub async fn user_of_email(&self, tenant: TenantId, actor: &Actor, email: &str) -> Result<User, Failure> {
+    pub async fn user_of_email(&self, tenant: &TenantEntry, actor: &Actor, email: &str) -> Result<User, Failure> {
         let email = normal_email(email)?;
-        let mut tx = self.store.begin_in(tenant).await?;
-        if let Some(user) = tx.tenant(tenant).await?.user_by_email(&email).await? {
+        let mut tx = self.store.begin_in(tenant.tenant.id).await?;
+        if let Some(user) = tx.tenant(tenant.tenant.id).await?.user_by_email(&email).await? {
             return Ok(user);
         }
         drop(tx);
-        self.create_user(tenant, actor, NewUser { username: email.clone(), email: Some(email) }).await
+        self.create_user(tenant, actor, NewUser { username: email.clone(), email: Some(email), ..NewUser::default() }).await
     }
 
     /// Users in order of id, after the given one.
@@ -116,12 +192,16 @@ impl Issuer {
     /// Changes a user.
     pub async fn change_user(&self, tenant: TenantId, actor: &Actor, id: UserId, change: UserChange) -> Result<User, Failure> {
         let now = self.clock.now();
-        let UserChange { email, disabled } = change;
+        let UserChange { email, roles, disabled } = change;
+        let roles = roles.as_deref().map(checked_roles).transpose()?;
         let email = email.map(|email| email.as_deref().map(normal_email).transpose()).transpose()?;
-        self.find_user(tenant, id).await?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
+        if !scoped.lock_user(id).await? {
+            return Err(Refusal::NotFound.into());
+        }
         let mut deeds = Vec::new();
+        let mut families = Vec::new();
         let target = format!("user:{id}");
         if let Some(email) = email {
             match scoped.set_user_email(id, email.as_deref()).await {
@@ -130,14 +210,22 @@ impl Issuer {
                 Err(error) => return Err(taken(&error).map_or_else(|| error.into(), Failure::from)),
             }
         }
+        if let Some(roles) = roles {
+            scoped.set_user_roles(id, &roles).await?;
+            deeds.push(actor.did("user.update", &target, json!({ "changed": ["roles"], "roles": roles }), now));
+        }
         if let Some(disabled) = disabled
             && scoped.set_user_disabled(id, disabled.then_some((now, actor.name.as_str()))).await?
         {
             deeds.push(actor.did(if disabled { "user.disable" } else { "user.enable" }, &target, json!({}), now));
+            if disabled {
+                families = end_logins(&mut scoped, id, now, &actor.name, EndedBy::Disabled).await?;
+            }
         }
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let user = scoped.user(id).await?;
-        self.commit(tx, "users", tenant, id).await?;
+        self.commit_logins(tx, tenant, None, &families).await?;
+        self.forget("users", tenant, id);
         Ok(user.ok_or(Refusal::NotFound)?)
     }
 
@@ -149,9 +237,13 @@ impl Issuer {
         if !scoped.delete_user(id, now, &actor.name).await? {
             return Err(Refusal::NotFound.into());
         }
+        scoped.forget_password(id).await?;
+        let families = end_logins(&mut scoped, id, now, &actor.name, EndedBy::Deleted).await?;
         let deed = actor.did("user.delete", format!("user:{id}"), json!({}), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
-        self.commit(tx, "users", tenant, id).await
+        self.commit_logins(tx, tenant, None, &families).await?;
+        self.forget("users", tenant, id);
+        Ok(())
     }
 }
 

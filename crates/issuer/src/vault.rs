@@ -75,7 +75,12 @@ impl Vault {
         let info = [purpose.as_bytes()];
         let mut bytes = Zeroizing::new([0; 32]);
         derived.expand(&info, KeyLength).and_then(|key| key.fill(bytes.as_mut_slice())).map_err(|_| DoesNotOpen)?;
-        let key = UnboundKey::new(&AES_256_GCM_SIV, bytes.as_slice()).map_err(|_| DoesNotOpen)?;
+        Self::under(&bytes)
+    }
+
+    /// A vault under a key that is used for nothing else.
+    pub(crate) fn under(key: &[u8; 32]) -> Result<Self, DoesNotOpen> {
+        let key = UnboundKey::new(&AES_256_GCM_SIV, key).map_err(|_| DoesNotOpen)?;
         Ok(Self { key: LessSafeKey::new(key) })
     }
 

@@ -62,6 +62,8 @@ pub struct ApiKey {
     pub scopes: Vec<String>,
     /// Seconds; `None` takes the owner's, then the tenant's.
     pub token_lifetime: Option<i32>,
+    /// Whether an exchange gives a refresh token too.
+    pub refresh: bool,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// By whom, as the audit trail writes an actor.
@@ -86,6 +88,8 @@ pub struct NewKey<'a> {
     pub scopes: &'a [String],
     /// Seconds; `None` takes the owner's, then the tenant's.
     pub token_lifetime: Option<i32>,
+    /// Whether an exchange gives a refresh token too.
+    pub refresh: bool,
     /// When it ends.
     pub expires_at: Option<DateTime<Utc>>,
     /// By whom it is made.
@@ -102,6 +106,7 @@ struct Row {
     user_id: Option<Uuid>,
     scopes: Vec<String>,
     token_lifetime: Option<i32>,
+    refresh: bool,
     created_at: DateTime<Utc>,
     created_by: String,
     expires_at: Option<DateTime<Utc>>,
@@ -122,6 +127,7 @@ impl TryFrom<Row> for ApiKey {
             user_id,
             scopes,
             token_lifetime,
+            refresh,
             created_at,
             created_by,
             expires_at,
@@ -143,7 +149,7 @@ impl TryFrom<Row> for ApiKey {
             (Some(evidence), None) => KeyStatus::Disabled(evidence),
             (None, None) => KeyStatus::Active,
         };
-        Ok(Self { id, name, owner, scopes, token_lifetime, created_at, created_by, expires_at, status, last_used_at })
+        Ok(Self { id, name, owner, scopes, token_lifetime, refresh, created_at, created_by, expires_at, status, last_used_at })
     }
 }
 
@@ -171,8 +177,8 @@ impl TenantTx<'_> {
         };
         sqlx::query!(
             "INSERT INTO api_keys (tenant_id, id, name, application_id, user_id, scopes, token_lifetime,
-                                   created_at, created_by, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                                   created_at, created_by, expires_at, refresh)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             self.tenant.0,
             key.id.as_str(),
             key.name,
@@ -182,7 +188,8 @@ impl TenantTx<'_> {
             key.token_lifetime,
             now,
             key.created_by,
-            key.expires_at
+            key.expires_at,
+            key.refresh
         )
         .execute(&mut *self.connection)
         .await?;
@@ -196,7 +203,7 @@ impl TenantTx<'_> {
     pub async fn key(&mut self, id: &KeyId) -> Result<Option<ApiKey>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.token_lifetime,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.token_lifetime, k.refresh,
                       k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
                       k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?"
                  FROM api_keys k
@@ -221,6 +228,23 @@ impl TenantTx<'_> {
         .fetch_optional(&mut *self.connection)
         .await?;
         Ok(found.is_some())
+    }
+
+    /// Those of these keys that may be exchanged, held as they are until the transaction ends.
+    pub async fn hold_keys(&mut self, keys: &[KeyId]) -> Result<Vec<KeyId>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(sqlx::query_scalar!(
+            r#"SELECT id AS "id: KeyId" FROM api_keys
+                WHERE tenant_id = $1 AND id = ANY($2) AND disabled_at IS NULL AND revoked_at IS NULL
+                ORDER BY id
+                  FOR SHARE"#,
+            self.tenant.0,
+            keys.iter().map(KeyId::as_str).collect::<Vec<_>>() as _
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
     }
 
     /// A key's secrets, ended ones too.
@@ -308,7 +332,7 @@ impl TenantTx<'_> {
         };
         sqlx::query_as!(
             Row,
-            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.token_lifetime,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.token_lifetime, k.refresh,
                       k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
                       k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?"
                  FROM api_keys k
@@ -339,17 +363,19 @@ impl TenantTx<'_> {
         name: &str,
         scopes: &[String],
         token_lifetime: Option<i32>,
+        refresh: bool,
         expires_at: Option<DateTime<Utc>>,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query!(
-            "UPDATE api_keys SET name = $3, scopes = $4, token_lifetime = $5, expires_at = $6
+            "UPDATE api_keys SET name = $3, scopes = $4, token_lifetime = $5, refresh = $7, expires_at = $6
               WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
             self.tenant.0,
             id.as_str(),
             name,
             scopes,
             token_lifetime,
-            expires_at
+            expires_at,
+            refresh
         )
         .execute(&mut *self.connection)
         .await?;

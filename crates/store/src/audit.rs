@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 
-use crate::id::{KeyId, TokenId};
+use crate::id::{FamilyId, KeyId, TokenId};
 use crate::{StoreError, TenantTx};
 
 /// One entry of a tenant's chain.
@@ -53,8 +53,10 @@ pub struct Head {
 pub struct TokenRow {
     /// Its `jti`.
     pub id: TokenId,
-    /// The key it was issued for.
-    pub key: KeyId,
+    /// The key it was issued for, if it was one.
+    pub key: Option<KeyId>,
+    /// The token family that it belongs to, if there is one.
+    pub family: Option<FamilyId>,
     /// Its `sub`.
     pub subject: String,
     /// Its scope, space-separated.
@@ -129,11 +131,11 @@ impl TenantTx<'_> {
                                  $12::text[], $13::text[], $14::text[], $15::text[], $16::bytea[], $17::bytea[],
                                  $18::bytea[]) AS e
                ), tokens AS (
-                   INSERT INTO issued_tokens (tenant_id, jti, key_id, subject, scope, issued_at, expires_at)
+                   INSERT INTO issued_tokens (tenant_id, jti, key_id, subject, scope, issued_at, expires_at, family_id)
                    SELECT $1, t.*
                      FROM head,
                           unnest($19::uuid[], $20::text[], $21::text[], $22::text[], $23::timestamptz[],
-                                 $24::timestamptz[]) AS t
+                                 $24::timestamptz[], $28::uuid[]) AS t
                ), used AS (
                    INSERT INTO api_key_usage (tenant_id, key_id, last_used_at)
                    SELECT $1, u.*
@@ -161,7 +163,7 @@ impl TenantTx<'_> {
             bytes(|e| &e.personal_digest) as _,
             bytes(|e| &e.hash) as _,
             &tokens.iter().map(|t| t.id.0).collect::<Vec<_>>(),
-            tokens.iter().map(|t| t.key.as_str()).collect::<Vec<_>>() as _,
+            tokens.iter().map(|t| t.key.as_ref().map(KeyId::as_str)).collect::<Vec<_>>() as _,
             tokens.iter().map(|t| t.subject.as_str()).collect::<Vec<_>>() as _,
             tokens.iter().map(|t| t.scope.as_str()).collect::<Vec<_>>() as _,
             &tokens.iter().map(|t| t.issued_at).collect::<Vec<_>>(),
@@ -169,6 +171,7 @@ impl TenantTx<'_> {
             used.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>() as _,
             &used.iter().map(|(_, at)| *at).collect::<Vec<_>>(),
             expected.mac,
+            tokens.iter().map(|t| t.family.map(|family| family.0)).collect::<Vec<_>>() as _,
         )
         .fetch_one(&mut *self.connection)
         .await?;
@@ -204,13 +207,14 @@ impl TenantTx<'_> {
         let limit = i64::from(limit);
         Ok(match action {
             // Worded so that the partial index serves it.
-            Some(action) if action != "key.exchange" => {
+            Some(action) if action != "key.exchange" && action != "token.refresh" => {
                 sqlx::query_as!(
                     Entry,
                     "SELECT seq, at, action, outcome, actor, subject, target, request_id, detail,
                             personal, personal_salt, personal_digest, hash
                        FROM audit_entries
-                      WHERE tenant_id = $1 AND action = $2 AND action <> 'key.exchange' AND seq < $3
+                      WHERE tenant_id = $1 AND action = $2 AND action <> 'key.exchange' AND action <> 'token.refresh'
+                        AND seq < $3
                       ORDER BY seq DESC
                       LIMIT $4",
                     self.tenant.0,

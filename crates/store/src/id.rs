@@ -46,6 +46,15 @@ uuid_id!(
     TokenId
 );
 
+uuid_id!(
+    /// A token family: a login's chain of refresh tokens, and the `sid` of its access tokens.
+    FamilyId
+);
+uuid_id!(
+    /// A browser session.
+    SessionId
+);
+
 /// The public half of an API key. Unique over all tenants, so it names its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, sqlx::Type)]
 #[serde(transparent)]

@@ -2,23 +2,67 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::id::{KeyId, TokenId};
+use crate::id::{FamilyId, KeyId, TokenId};
+use crate::standing::{Evidence, evidence};
 use crate::{Store, StoreError, TenantTx};
 
 /// The longest life of a token, in seconds: 100 days. Partitions are made that far ahead.
 pub const LONGEST_TOKEN_LIFETIME: i32 = 8_640_000;
 
+/// What a token without an end is kept as ending on, in seconds since 1970: the last second of the year 9999.
+pub const UNENDING: i64 = 253_402_300_799;
+
+/// A token as it was issued.
+#[derive(Debug, Clone)]
+pub struct IssuedToken {
+    /// The key it was issued for, if it was one.
+    pub key: Option<KeyId>,
+    /// The token family it belongs to, if there is one.
+    pub family: Option<FamilyId>,
+    /// When it was called back, and by whom.
+    pub revoked: Option<Evidence>,
+}
+
 impl TenantTx<'_> {
-    /// The key that a token was issued for, if we issued it. `expires_at` is the token's `exp`, which names its partition.
-    pub async fn issued_token_key(&mut self, id: TokenId, expires_at: DateTime<Utc>) -> Result<Option<KeyId>, StoreError> {
-        Ok(sqlx::query_scalar!(
-            r#"SELECT key_id AS "key: KeyId" FROM issued_tokens WHERE tenant_id = $1 AND jti = $2 AND expires_at = $3"#,
+    /// A token, if we issued it. `expires_at` is its `exp` (or [`UNENDING`]), which names its partition.
+    pub async fn issued_token(&mut self, id: TokenId, expires_at: DateTime<Utc>) -> Result<Option<IssuedToken>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT key_id AS "key: KeyId", family_id AS "family: FamilyId", revoked_at, revoked_by
+                 FROM issued_tokens
+                WHERE tenant_id = $1 AND jti = $2 AND expires_at = $3"#,
             self.tenant.0,
             id.0,
             expires_at
         )
         .fetch_optional(&mut *self.connection)
-        .await?)
+        .await?;
+        row.map(|row| {
+            let revoked = evidence("issued_tokens", (row.revoked_at, row.revoked_by))?;
+            Ok(IssuedToken { key: row.key, family: row.family, revoked })
+        })
+        .transpose()
+    }
+
+    /// Calls a token back. False when it was already, or was never issued.
+    pub async fn revoke_token(
+        &mut self,
+        id: TokenId,
+        expires_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+        by: &str,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE issued_tokens SET revoked_at = $4, revoked_by = $5
+              WHERE tenant_id = $1 AND jti = $2 AND expires_at = $3 AND revoked_at IS NULL",
+            self.tenant.0,
+            id.0,
+            expires_at,
+            now,
+            by
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
     }
 }
 

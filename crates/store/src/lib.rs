@@ -6,18 +6,22 @@
 
 pub mod api_key;
 pub mod application;
+pub mod attempt;
 pub mod audit;
 pub mod change;
 mod database;
 mod error;
 pub mod id;
 pub mod issued_token;
+pub mod password;
 pub mod private_postgres;
 mod scribe;
 pub mod sealed_secret;
+pub mod session;
 pub mod signing_key;
 pub mod standing;
 pub mod tenant;
+pub mod token_family;
 mod transaction;
 pub mod user;
 

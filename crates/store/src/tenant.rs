@@ -22,6 +22,8 @@ pub struct Tenant {
     pub created_at: DateTime<Utc>,
     /// Whether it may act.
     pub status: Status,
+    /// Sessions and token families that were begun until then are over.
+    pub logins_ended_at: Option<DateTime<Utc>>,
 }
 
 struct Row {
@@ -34,14 +36,26 @@ struct Row {
     disabled_by: Option<String>,
     deleted_at: Option<DateTime<Utc>>,
     deleted_by: Option<String>,
+    logins_ended_at: Option<DateTime<Utc>>,
 }
 
 impl TryFrom<Row> for Tenant {
     type Error = StoreError;
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let Row { id, slug, name, settings, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
+        let Row {
+            id,
+            slug,
+            name,
+            settings,
+            created_at,
+            disabled_at,
+            disabled_by,
+            deleted_at,
+            deleted_by,
+            logins_ended_at,
+        } = row;
         let status = Status::from_columns("tenants", (disabled_at, disabled_by), (deleted_at, deleted_by))?;
-        Ok(Self { id, slug, name, settings, created_at, status })
+        Ok(Self { id, slug, name, settings, created_at, status, logins_ended_at })
     }
 }
 
@@ -51,7 +65,7 @@ impl AnyTenant<'_> {
         sqlx::query_as!(
             Row,
             r#"SELECT id AS "id: TenantId", slug, name, settings, created_at,
-                      disabled_at, disabled_by, deleted_at, deleted_by
+                      disabled_at, disabled_by, deleted_at, deleted_by, logins_ended_at
                  FROM tenants
                 WHERE id = $1"#,
             id.0
@@ -74,7 +88,7 @@ impl AnyTenant<'_> {
         sqlx::query_as!(
             Row,
             r#"SELECT id AS "id: TenantId", slug, name, settings, created_at,
-                      disabled_at, disabled_by, deleted_at, deleted_by
+                      disabled_at, disabled_by, deleted_at, deleted_by, logins_ended_at
                  FROM tenants
                 WHERE deleted_at IS NULL AND ($1::text IS NULL OR slug > $1)
                 ORDER BY slug
@@ -133,11 +147,12 @@ impl TenantTx<'_> {
         Ok(())
     }
 
-    /// Disables (`Some`) or enables (`None`) the tenant. False when it was so already.
+    /// Disables (`Some`) or enables (`None`) the tenant. False when it was so already. Logins end with the former and
+    /// do not come back with the latter.
     pub async fn set_tenant_disabled(&mut self, disabled: Option<(DateTime<Utc>, &str)>) -> Result<bool, StoreError> {
         let (at, by) = disabled.unzip();
         let done = sqlx::query!(
-            "UPDATE tenants SET disabled_at = $2, disabled_by = $3
+            "UPDATE tenants SET disabled_at = $2, disabled_by = $3, logins_ended_at = coalesce($2, logins_ended_at)
               WHERE id = $1 AND deleted_at IS NULL AND (disabled_at IS NULL) <> ($2::timestamptz IS NULL)",
             self.tenant.0,
             at,

@@ -11,18 +11,40 @@ use crate::{StoreError, TenantTx};
 pub struct User {
     /// The `sub` of this person's tokens.
     pub id: UserId,
-    /// The login name, unique in the tenant whatever its case; never changes.
+    /// The login name, unique in the tenant whatever its case or look; never changes.
     pub username: String,
     /// In lower case.
     pub email: Option<String>,
+    /// Plain names, in order.
+    pub roles: Vec<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Whether this person may act.
     pub status: Status,
 }
 
+/// A user to be kept.
+pub struct NewUser<'a> {
+    /// Random, or where the person comes from another system, the id there.
+    pub id: UserId,
+    /// The login name as it is shown.
+    pub username: &'a str,
+    /// Case-mapped, for lookups.
+    pub folded: &'a str,
+    /// What it looks like.
+    pub skeleton: &'a str,
+    /// In lower case.
+    pub email: Option<&'a str>,
+    /// Plain names.
+    pub roles: &'a [String],
+}
+
 /// The unique indexes that can refuse a new user.
 pub const USERNAME_TAKEN: &str = "users_username";
+/// See [`USERNAME_TAKEN`].
+pub const LOOK_TAKEN: &str = "users_look";
+/// See [`USERNAME_TAKEN`].
+pub const ID_TAKEN: &str = "users_pkey";
 /// See [`USERNAME_TAKEN`].
 pub const EMAIL_TAKEN: &str = "users_email";
 
@@ -30,6 +52,7 @@ struct Row {
     id: UserId,
     username: String,
     email: Option<String>,
+    roles: Vec<String>,
     created_at: DateTime<Utc>,
     disabled_at: Option<DateTime<Utc>>,
     disabled_by: Option<String>,
@@ -40,28 +63,25 @@ struct Row {
 impl TryFrom<Row> for User {
     type Error = StoreError;
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let Row { id, username, email, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
+        let Row { id, username, email, roles, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
         let status = Status::from_columns("users", (disabled_at, disabled_by), (deleted_at, deleted_by))?;
-        Ok(Self { id, username, email, created_at, status })
+        Ok(Self { id, username, email, roles, created_at, status })
     }
 }
 
 impl TenantTx<'_> {
     /// Keeps a new user.
-    pub async fn create_user(
-        &mut self,
-        id: UserId,
-        username: &str,
-        email: Option<&str>,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    pub async fn create_user(&mut self, user: &NewUser<'_>, now: DateTime<Utc>) -> Result<(), StoreError> {
         sqlx::query!(
-            "INSERT INTO users (tenant_id, id, username, username_folded, email, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO users (tenant_id, id, username, username_folded, username_skeleton, email, roles, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             self.tenant.0,
-            id.0,
-            username,
-            username.to_lowercase(),
-            email,
+            user.id.0,
+            user.username,
+            user.folded,
+            user.skeleton,
+            user.email,
+            user.roles,
             now
         )
         .execute(&mut *self.connection)
@@ -73,7 +93,7 @@ impl TenantTx<'_> {
     pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND id = $2"#,
@@ -86,16 +106,16 @@ impl TenantTx<'_> {
         .transpose()
     }
 
-    /// The living user of that name, whatever its case.
-    pub async fn user_by_username(&mut self, username: &str) -> Result<Option<User>, StoreError> {
+    /// The living user of that case-mapped name.
+    pub async fn user_by_username(&mut self, folded: &str) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND username_folded = $2 AND deleted_at IS NULL"#,
             self.tenant.0,
-            username.to_lowercase()
+            folded
         )
         .fetch_optional(&mut *self.connection)
         .await?
@@ -107,7 +127,7 @@ impl TenantTx<'_> {
     pub async fn user_by_email(&mut self, email: &str) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND email = $2 AND deleted_at IS NULL"#,
@@ -124,7 +144,7 @@ impl TenantTx<'_> {
     pub async fn list_users(&mut self, after: Option<UserId>, limit: u16) -> Result<Vec<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR id > $2)
@@ -139,6 +159,31 @@ impl TenantTx<'_> {
         .into_iter()
         .map(User::try_from)
         .collect()
+    }
+
+    /// Replaces the roles.
+    pub async fn set_user_roles(&mut self, id: UserId, roles: &[String]) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE users SET roles = $3 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+            self.tenant.0,
+            id.0,
+            roles
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Locks a user against other writers until the transaction ends. False when it is not there.
+    pub async fn lock_user(&mut self, id: UserId) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar!(
+            r#"SELECT 1 AS "one!" FROM users WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL FOR UPDATE"#,
+            self.tenant.0,
+            id.0
+        )
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        Ok(found.is_some())
     }
 
     /// Replaces the e-mail address.

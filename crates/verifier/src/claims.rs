@@ -18,8 +18,9 @@ pub struct AccessToken {
     pub subject: String,
     /// `aud`, at least one; a single string arrives as a list of one (RFC 7519 §4.1.3).
     pub audience: Vec<String>,
-    /// `exp`: from this second on the token is refused, leeway aside.
-    pub expires_at: i64,
+    /// `exp`: from this second on the token is refused, leeway aside. Absent only from a token that was verified with
+    /// [`Expiry::Optional`](crate::Expiry::Optional).
+    pub expires_at: Option<i64>,
     /// `iat`.
     pub issued_at: i64,
     /// `nbf`, when given.
@@ -39,6 +40,8 @@ pub struct AccessToken {
     pub username: Option<String>,
     /// `key_id`: the API key that the token was issued for.
     pub key_id: Option<String>,
+    /// `sid`: the login that the token came from; all its tokens end with it.
+    pub session: Option<String>,
     /// `act`: who acts on behalf of the subject (RFC 8693 §4.1).
     pub actor: Option<Actor>,
 }
@@ -61,7 +64,7 @@ impl AccessToken {
             issuer: required("iss", text(&claims, "iss"))?,
             subject: required("sub", text(&claims, "sub"))?,
             audience: audience(&claims)?,
-            expires_at: required("exp", time(&claims, "exp"))?,
+            expires_at: time(&claims, "exp")?,
             issued_at: required("iat", time(&claims, "iat"))?,
             not_before: time(&claims, "nbf")?,
             token_id: required("jti", text(&claims, "jti"))?,
@@ -71,6 +74,7 @@ impl AccessToken {
             client_id: text(&claims, "client_id")?,
             username: text(&claims, "username")?,
             key_id: text(&claims, "key_id")?,
+            session: text(&claims, "sid")?,
             actor: actor(&claims)?,
         })
     }
@@ -191,7 +195,7 @@ mod tests {
                 issuer: "https://id.example".to_owned(),
                 subject: "s".to_owned(),
                 audience: vec!["a".to_owned()],
-                expires_at: 200,
+                expires_at: Some(200),
                 issued_at: 100,
                 not_before: None,
                 token_id: "j".to_owned(),
@@ -201,6 +205,7 @@ mod tests {
                 client_id: None,
                 username: None,
                 key_id: None,
+                session: None,
                 actor: None,
             }
         );

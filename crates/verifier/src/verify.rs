@@ -27,6 +27,30 @@ pub struct Expected<'a> {
 /// # Errors
 /// The first [`Rejection`] in that order. No input panics.
 pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>, now_unix: i64) -> Result<AccessToken, Rejection> {
+    verify_with(token, keys, expected, Expiry::Required, now_unix)
+}
+
+/// Whether a token must say when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// RFC 9068 §2.2.
+    Required,
+    /// A token without `exp` is accepted, and lives until it is revoked: for whoever asks the issuer about
+    /// revocations. One with `exp` ends then all the same.
+    Optional,
+}
+
+/// As [`verify`], where tokens without an end may be accepted.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    token: &str,
+    keys: &KeySet,
+    expected: &Expected<'_>,
+    expiry: Expiry,
+    now_unix: i64,
+) -> Result<AccessToken, Rejection> {
     let compact = Compact::split(token)?;
     let header = Header::parse(&compact.header)?;
     if !header.is_access_token() {
@@ -40,6 +64,9 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>, now_unix: i64
         return Err(Rejection::Signature);
     }
     let token = AccessToken::from_claims(&compact.payload)?;
+    if expiry == Expiry::Required && token.expires_at.is_none() {
+        return Err(Rejection::Claims("exp"));
+    }
     judge(&token, expected, now_unix)?;
     Ok(token)
 }
@@ -66,7 +93,7 @@ fn judge(token: &AccessToken, expected: &Expected<'_>, now: i64) -> Result<(), R
     }
     let leeway = i64::try_from(expected.leeway_seconds).unwrap_or(i64::MAX);
     // "On or after" exp is too late (RFC 7519 §4.1.4).
-    if now >= token.expires_at.saturating_add(leeway) {
+    if token.expires_at.is_some_and(|end| now >= end.saturating_add(leeway)) {
         return Err(Rejection::Expired);
     }
     let latest_start = now.saturating_add(leeway);
@@ -85,7 +112,7 @@ mod tests {
             issuer: "https://id.example/t/acme".to_owned(),
             subject: "s".to_owned(),
             audience: vec!["one".to_owned(), "two".to_owned()],
-            expires_at: 2000,
+            expires_at: Some(2000),
             issued_at: 1000,
             not_before: Some(1100),
             token_id: "j".to_owned(),
@@ -95,6 +122,7 @@ mod tests {
             client_id: None,
             username: None,
             key_id: None,
+            session: None,
             actor: None,
         }
     }

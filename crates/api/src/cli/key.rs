@@ -96,6 +96,9 @@ pub(super) struct Rights {
     /// Seconds that its tokens live
     #[arg(long, value_name = "SECONDS")]
     token_lifetime: Option<i32>,
+    /// An exchange gives a refresh token too
+    #[arg(long)]
+    refresh: bool,
 }
 
 /// A key for a person.
@@ -175,8 +178,9 @@ pub(super) async fn for_person(order: ForPerson, config: &Config, output: Format
     let ForPerson { tenant, email, rights } = order;
     with(config, async |installation| {
         let issuer = &installation.issuer;
-        let tenant = installation.tenant(&tenant).await?.tenant.id;
-        let user = issuer.user_of_email(tenant, &Actor::operator(), &email).await?;
+        let entry = installation.tenant(&tenant).await?;
+        let user = issuer.user_of_email(&entry, &Actor::operator(), &email).await?;
+        let tenant = entry.tenant.id;
         let order = rights.order(Owner::User(user.id), user.username, issuer.clock().now())?;
         make(issuer, tenant, order, output).await
     })
@@ -215,12 +219,12 @@ impl Place {
 
 impl Rights {
     fn order(self, owner: Owner, owner_name: String, now: DateTime<Utc>) -> anyhow::Result<KeyOrder> {
-        let Self { name, mut scopes, admin, expires, token_lifetime } = self;
+        let Self { name, mut scopes, admin, expires, token_lifetime, refresh } = self;
         if admin {
             scopes.extend(MANAGEMENT.map(str::to_owned));
         }
         let expires_at = expires.map(|when| end(&when, now)).transpose()?;
-        Ok(KeyOrder { owner, name: name.unwrap_or(owner_name), scopes, token_lifetime, expires_at, import: None })
+        Ok(KeyOrder { owner, name: name.unwrap_or(owner_name), scopes, token_lifetime, refresh, expires_at, import: None })
     }
 }
 

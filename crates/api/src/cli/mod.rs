@@ -6,10 +6,13 @@ mod config;
 mod doctor;
 mod installation;
 mod key;
+mod keypair;
 mod output;
 mod serve;
 mod tenant;
+mod token;
 mod user;
+mod user_import;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -67,6 +70,12 @@ enum Command {
     /// People
     #[command(subcommand)]
     User(user::Command),
+    /// Tokens issued by hand
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Ed25519 key pairs
+    #[command(subcommand)]
+    Keypair(keypair::Command),
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
@@ -122,6 +131,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(command, &quiet(&overrides)?, output).await?,
         Command::CreateKey(order) => key::for_person(order, &quiet(&overrides)?, output).await?,
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
+        Command::Token(command) => token::run(command, &quiet(&overrides)?, output).await?,
+        Command::Keypair(command) => keypair::run(&command, output)?,
         Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,
     }
     Ok(ExitCode::SUCCESS)

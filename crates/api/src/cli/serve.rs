@@ -44,6 +44,10 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
     }
     let news = issuer.follow_changes(true);
     let upkeep = tokio::spawn(keep_up(issuer.clone()));
+    if let Some(listen) = config.metrics_listen {
+        // Ends with the runtime.
+        tokio::spawn(crate::metrics::start(listen)?);
+    }
     let listening = listener.local_addr()?;
     let running = server::start(issuer.clone(), &server::Settings::from(config), listener)?;
     let stopper = running.stopper();
@@ -91,6 +95,7 @@ async fn first_start(issuer: &Issuer) -> anyhow::Result<()> {
         name: "admin".into(),
         scopes: MANAGEMENT.map(str::to_owned).to_vec(),
         token_lifetime: None,
+        refresh: false,
         expires_at: None,
         import: None,
     };

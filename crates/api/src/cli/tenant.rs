@@ -1,5 +1,6 @@
 //! `claviger tenant`.
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::settings::TenantSettings;
@@ -22,6 +23,20 @@ pub(super) enum Command {
         /// Seconds that tokens from its keys live [default: 86400]
         #[arg(long, value_name = "SECONDS")]
         token_lifetime: Option<i32>,
+        /// Settings as JSON, as the API takes them: '{"refresh":{"window":10}}'
+        #[arg(long, value_name = "JSON")]
+        settings: Option<String>,
+    },
+    /// Change a tenant's name or settings
+    Set {
+        /// Its slug
+        slug: String,
+        /// Its name for people
+        #[arg(long)]
+        name: Option<String>,
+        /// All of its settings as JSON, as the API takes them
+        #[arg(long, value_name = "JSON")]
+        settings: Option<String>,
     },
     /// List tenants
     List,
@@ -56,9 +71,14 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
             issuer.change_tenant(&actor, slug, change).await.map_err(not_found(&format!("tenant `{slug}`")))
         };
         let tenant = match command {
-            Command::Create { slug, name, token_lifetime } => {
-                let settings = TenantSettings { token_lifetime, ..TenantSettings::default() };
+            Command::Create { slug, name, token_lifetime, settings } => {
+                let mut settings = parse(settings.as_deref())?.unwrap_or_default();
+                settings.token_lifetime = token_lifetime.or(settings.token_lifetime);
                 issuer.create_tenant(&actor, NewTenant { slug, name, settings }).await?
+            }
+            Command::Set { slug, name, settings } => {
+                let change = TenantChange { name, settings: parse(settings.as_deref())?, disabled: None };
+                issuer.change_tenant(&actor, &slug, change).await.map_err(not_found(&format!("tenant `{slug}`")))?
             }
             Command::List => {
                 let mut all = Vec::new();
@@ -82,6 +102,10 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
         output.print(&TenantView::from(tenant), text)
     })
     .await
+}
+
+fn parse(settings: Option<&str>) -> anyhow::Result<Option<TenantSettings>> {
+    settings.map(serde_json::from_str).transpose().context("--settings does not fit; see PATCH /v1/tenants/{slug} in /docs")
 }
 
 fn text(tenant: &TenantView) -> String {

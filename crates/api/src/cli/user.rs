@@ -1,14 +1,20 @@
 //! `claviger user`.
 
-use clap::Subcommand;
-use claviger_issuer::Issuer;
+use std::io::Read as _;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
 use claviger_issuer::audit::Actor;
-use claviger_issuer::user::{NewUser, UserChange};
+use claviger_issuer::user::{NewPassword, NewUser, UserChange};
+use claviger_issuer::{Issuer, TenantEntry};
 use claviger_store::id::TenantId;
 use claviger_store::user::User;
+use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use super::installation::{not_found, with};
 use super::output::Format;
+use super::user_import;
 use crate::config::Config;
 use crate::v1::users::UserView;
 
@@ -25,23 +31,49 @@ pub(super) enum Command {
         /// The e-mail address
         #[arg(long)]
         email: Option<String>,
+        /// A role; may be given again
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// Read the password from standard input; without it, the person cannot log in with one
+        #[arg(long)]
+        password_stdin: bool,
     },
+    /// Give somebody a password, read from standard input; all that person's logins end
+    SetPassword {
+        #[command(flatten)]
+        which: Which,
+        /// Said so that no password ever stands on a command line
+        #[arg(long, required = true)]
+        password_stdin: bool,
+    },
+    /// Replace somebody's roles
+    SetRoles {
+        #[command(flatten)]
+        which: Which,
+        /// A role; may be given again. Without any, the person has none
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// Take over people from another system, with their ids and hashed passwords
+    Import(user_import::Order),
     /// List users
     List {
         /// The tenant's slug
         #[arg(long)]
         tenant: String,
     },
-    /// Let a person act no more: the keys and tokens are refused
+    /// Let a person act no more: the keys and tokens are refused, all logins end
     Disable(Which),
     /// Let a person act again
     Enable(Which),
+    /// End all of a person's logins
+    LogOut(Which),
     /// End a user for good
     Delete(Which),
 }
 
 /// A user.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Args)]
 pub(super) struct Which {
     /// The tenant's slug
     #[arg(long)]
@@ -55,16 +87,25 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
     with(config, async |installation| {
         let issuer = &installation.issuer;
         let actor = Actor::operator();
-        let disable = async |which: Which, disabled| -> anyhow::Result<User> {
+        let change = async |which: Which, change: UserChange| -> anyhow::Result<User> {
             let tenant = installation.tenant(&which.tenant).await?.tenant.id;
             let user = find(issuer, tenant, &which.user).await?;
-            Ok(issuer.change_user(tenant, &actor, user.id, UserChange { disabled: Some(disabled), email: None }).await?)
+            Ok(issuer.change_user(tenant, &actor, user.id, change).await?)
         };
+        let disabled = |disabled| UserChange { disabled: Some(disabled), ..UserChange::default() };
         let user = match command {
-            Command::Add { tenant, username, email } => {
-                let tenant = installation.tenant(&tenant).await?.tenant.id;
-                issuer.create_user(tenant, &actor, NewUser { username, email }).await?
+            Command::Add { tenant, username, email, roles, password_stdin } => {
+                let tenant = installation.tenant(&tenant).await?;
+                let password = if password_stdin { Some(NewPassword::Text(password()?)) } else { None };
+                issuer.create_user(&tenant, &actor, NewUser { username, email, roles, password, id: None }).await?
             }
+            Command::SetPassword { which, password_stdin: _ } => {
+                let (tenant, user) = both(installation, &which).await?;
+                issuer.set_password(&tenant, &actor, user.id, password()?).await?;
+                user
+            }
+            Command::SetRoles { which, roles } => change(which, UserChange { roles: Some(roles), ..UserChange::default() }).await?,
+            Command::Import(order) => return user_import::run(order, installation, output).await,
             Command::List { tenant } => {
                 let tenant = installation.tenant(&tenant).await?.tenant.id;
                 let mut all = Vec::new();
@@ -76,18 +117,43 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
                     all.extend(page.into_iter().map(UserView::from));
                 }
             }
-            Command::Disable(which) => disable(which, true).await?,
-            Command::Enable(which) => disable(which, false).await?,
+            Command::Disable(which) => change(which, disabled(true)).await?,
+            Command::Enable(which) => change(which, disabled(false)).await?,
+            Command::LogOut(which) => {
+                let (tenant, user) = both(installation, &which).await?;
+                issuer.end_all_logins(tenant.tenant.id, &actor, user.id).await?;
+                user
+            }
             Command::Delete(which) => {
-                let tenant = installation.tenant(&which.tenant).await?.tenant.id;
-                let user = find(issuer, tenant, &which.user).await?;
-                issuer.delete_user(tenant, &actor, user.id).await?;
+                let (tenant, user) = both(installation, &which).await?;
+                issuer.delete_user(tenant.tenant.id, &actor, user.id).await?;
                 return output.print(&serde_json::json!({ "deleted": user.id }), |_| format!("{}  deleted", user.username));
             }
         };
         output.print(&UserView::from(user), text)
     })
     .await
+}
+
+async fn both(
+    installation: &super::installation::Installation,
+    which: &Which,
+) -> anyhow::Result<(std::sync::Arc<TenantEntry>, User)> {
+    let tenant = installation.tenant(&which.tenant).await?;
+    let user = find(&installation.issuer, tenant.tenant.id, &which.user).await?;
+    Ok((tenant, user))
+}
+
+/// The password on standard input, but for one line end.
+fn password() -> anyhow::Result<SecretString> {
+    let mut text = Zeroizing::new(String::new());
+    std::io::stdin().take(4096).read_to_string(&mut text).context("cannot read the password from standard input")?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        bail!("there is no password on standard input: printf '%s' \"$PASSWORD\" | claviger user …");
+    }
+    Ok(SecretString::from(line.to_owned()))
 }
 
 /// A user by login name or id.

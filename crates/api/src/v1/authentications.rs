@@ -3,8 +3,9 @@
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, post};
-use claviger_issuer::exchange::Exchange;
+use claviger_issuer::exchange::{Exchange, Granted};
 use claviger_issuer::{Issuer, Refusal};
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,6 +29,12 @@ pub(crate) struct AuthenticationOut {
     /// A JWT (RFC 9068), to be sent as `Authorization: Bearer`.
     #[schema(example = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSJ9.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl")]
     jwt: String,
+    /// Seconds that the token lives. Told where the key gives refresh tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in: Option<i64>,
+    /// To be used once, at `POST /v1/token/refresh`. For keys that were made with `refresh`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
 }
 
 /// Exchange a key and secret for a token
@@ -75,6 +82,9 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: RawBody
         }
     };
     let granted = issuer.exchange(Exchange { tenant, credential, scope: scope.as_deref(), request }).await?;
-    let body = serde_json::to_vec(&AuthenticationOut { jwt: granted.jwt }).map_err(|_| Answer::internal())?;
+    let Granted { jwt, expires_in, refresh_token } = granted;
+    let refresh_token = refresh_token.map(|token| token.expose_secret().to_owned());
+    let out = AuthenticationOut { jwt, expires_in: refresh_token.as_ref().map(|_| expires_in), refresh_token };
+    let body = serde_json::to_vec(&out).map_err(|_| Answer::internal())?;
     Ok(HttpResponse::Created().insert_header((header::CONTENT_TYPE, "application/json")).body(body))
 }

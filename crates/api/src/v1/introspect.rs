@@ -45,6 +45,12 @@ pub(crate) struct IntrospectionOut {
     iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
+    /// The login that the token came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    /// The roles that the token carries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
 }
 
 /// Ask about a token
@@ -69,15 +75,17 @@ pub(crate) async fn introspect(
     };
     Ok(Json(IntrospectionOut {
         active: true,
-        scope: Some(token.scope.join(" ")),
+        scope: Some(token.scope.join(" ")).filter(|scope| !scope.is_empty()),
         client_id: token.client_id,
         username: token.username,
         token_type: Some("Bearer"),
-        exp: Some(token.expires_at),
+        exp: token.expires_at,
         iat: Some(token.issued_at),
         sub: Some(token.subject),
         aud: Some(token.audience),
         iss: Some(token.issuer),
         jti: Some(token.token_id),
+        sid: token.session,
+        roles: token.roles,
     }))
 }

@@ -34,6 +34,9 @@ pub(crate) struct KeyIn {
     /// Seconds that its tokens live; absent takes the application's, then the tenant's.
     #[schema(minimum = 5, maximum = 8_640_000)]
     token_lifetime: Option<i32>,
+    /// Whether an exchange gives a refresh token too.
+    #[serde(default)]
+    refresh: bool,
     /// When it ends; absent is never.
     expires_at: Option<DateTime<Utc>>,
     /// A pair made elsewhere, as `key:secret`, to be taken over. Absent makes a new one.
@@ -53,6 +56,8 @@ pub(crate) struct KeyChangeIn {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 5, maximum = 8_640_000)]
     token_lifetime: Option<Option<i32>>,
+    /// Whether an exchange gives a refresh token too.
+    refresh: Option<bool>,
     /// When it ends; `null` is never.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<DateTime<Utc>>)]
@@ -87,6 +92,8 @@ pub(crate) struct KeyView {
     pub(crate) scopes: Vec<String>,
     /// Seconds; `null` takes the application's, then the tenant's.
     token_lifetime: Option<i32>,
+    /// Whether an exchange gives a refresh token too.
+    refresh: bool,
     /// `active`, `disabled` or `revoked`.
     #[schema(example = "active")]
     pub(crate) status: &'static str,
@@ -111,7 +118,7 @@ pub(crate) struct MadeKeyView {
 
 impl From<ApiKey> for KeyView {
     fn from(key: ApiKey) -> Self {
-        let ApiKey { id, name, owner, scopes, token_lifetime, created_at, created_by, expires_at, status, last_used_at } = key;
+        let ApiKey { id, name, owner, scopes, token_lifetime, refresh, created_at, created_by, expires_at, status, last_used_at } = key;
         let (application_id, user_id) = match owner {
             Owner::Application(id) => (Some(id.0), None),
             Owner::User(id) => (None, Some(id.0)),
@@ -123,6 +130,7 @@ impl From<ApiKey> for KeyView {
             user_id,
             scopes,
             token_lifetime,
+            refresh,
             status: status.word(),
             created_at,
             created_by,
@@ -170,10 +178,10 @@ fn owner(application: Option<Uuid>, user: Option<Uuid>) -> Result<Option<Owner>,
 )]
 #[post("/v1/keys")]
 pub(crate) async fn create(caller: Caller<KeysWrite>, issuer: Data<Issuer>, body: Body<KeyIn>) -> Answered<HttpResponse> {
-    let KeyIn { application_id, user_id, name, scopes, token_lifetime, expires_at, import } = body.take()?;
+    let KeyIn { application_id, user_id, name, scopes, token_lifetime, refresh, expires_at, import } = body.take()?;
     let owner = owner(application_id, user_id)?
         .ok_or_else(|| Answer::unprocessable("application_id", "Name the application or the user that the key belongs to."))?;
-    let order = KeyOrder { owner, name, scopes, token_lifetime, expires_at, import };
+    let order = KeyOrder { owner, name, scopes, token_lifetime, refresh, expires_at, import };
     let made = issuer.create_key(caller.tenant(), &caller.actor(), order).await?;
     Ok(HttpResponse::Created().json(MadeKeyView::from(made)))
 }
@@ -252,8 +260,8 @@ pub(crate) async fn change(
     path: Path<KeyInPath>,
     body: Body<KeyChangeIn>,
 ) -> Answered<Json<KeyView>> {
-    let KeyChangeIn { name, scopes, token_lifetime, expires_at, disabled } = body.take()?;
-    let change = KeyChange { name, scopes, token_lifetime, expires_at, disabled };
+    let KeyChangeIn { name, scopes, token_lifetime, refresh, expires_at, disabled } = body.take()?;
+    let change = KeyChange { name, scopes, token_lifetime, refresh, expires_at, disabled };
     Ok(Json(issuer.change_key(caller.tenant(), &caller.actor(), &path.id()?, change).await?.into()))
 }
 

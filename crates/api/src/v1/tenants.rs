@@ -4,7 +4,6 @@ use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
-use claviger_issuer::settings::{TenantSettings, Throttle};
 use claviger_issuer::tenant::{NewTenant, TenantChange};
 use claviger_store::tenant::Tenant;
 use serde::{Deserialize, Serialize};
@@ -15,6 +14,7 @@ use crate::body::{Asked, Body, Object};
 use crate::caller::{Caller, TenantsRead, TenantsWrite};
 use crate::page::{Page, PageQuery};
 use crate::problem::Answered;
+use crate::v1::settings::SettingsIn;
 
 /// A tenant to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,40 +44,6 @@ pub(crate) struct TenantChangeIn {
     disabled: Option<bool>,
 }
 
-/// Settings of a tenant; what is absent is taken from the installation.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SettingsIn {
-    /// Seconds that a token from a key lives.
-    #[schema(minimum = 5, maximum = 8_640_000, example = 3600)]
-    #[serde(default)]
-    token_lifetime: Option<i32>,
-    /// Failed exchanges of one key from one address.
-    #[serde(default)]
-    #[schema(value_type = Option<ThrottleIn>)]
-    throttle: Option<Object<ThrottleIn>>,
-}
-
-/// How many failures are looked at before attempts are refused unseen.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ThrottleIn {
-    /// Failures in a window, 1 to 1000.
-    #[schema(example = 5)]
-    failures: u32,
-    /// Seconds from the first failure until they are forgotten, 1 to 86400.
-    #[schema(example = 900)]
-    window: u32,
-}
-
-impl From<Object<SettingsIn>> for TenantSettings {
-    fn from(Object(settings): Object<SettingsIn>) -> Self {
-        let SettingsIn { token_lifetime, throttle } = settings;
-        let throttle = throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window });
-        Self { token_lifetime, throttle }
-    }
-}
-
 /// A tenant.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TenantView {
@@ -99,7 +65,7 @@ pub(crate) struct TenantView {
 
 impl From<Tenant> for TenantView {
     fn from(tenant: Tenant) -> Self {
-        let Tenant { id, slug, name, settings, created_at, status } = tenant;
+        let Tenant { id, slug, name, settings, created_at, status, logins_ended_at: _ } = tenant;
         Self { id: id.0, slug, name, status: status.word(), settings, created_at }
     }
 }

@@ -4,9 +4,10 @@ use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
-use claviger_issuer::user::{NewUser, UserChange};
+use claviger_issuer::user::{NewPassword, NewUser, UserChange};
 use claviger_store::id::UserId;
 use claviger_store::user::User;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -20,12 +21,19 @@ use crate::problem::{Answer, Answered};
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserIn {
-    /// At most 128 letters, digits and `. _ @ + -`. Unique in the tenant whatever its case; never changes.
+    /// At most 128 letters, digits and `. _ @ + -`. Unique in the tenant whatever its case or look; never changes.
     #[schema(example = "alice")]
     username: String,
     /// Kept in lower case.
     #[schema(example = "alice@example.com")]
     email: Option<String>,
+    /// Plain names.
+    #[serde(default)]
+    #[schema(example = json!(["editor"]))]
+    roles: Vec<String>,
+    /// The password; the tenant's policy judges it. Absent makes somebody who cannot log in with one.
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<SecretString>,
 }
 
 /// What to change of a user; what is absent stays.
@@ -36,6 +44,8 @@ pub(crate) struct UserChangeIn {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     email: Option<Option<String>>,
+    /// All of the roles.
+    roles: Option<Vec<String>>,
     /// Whether the person may act.
     disabled: Option<bool>,
 }
@@ -51,6 +61,9 @@ pub(crate) struct UserView {
     /// In lower case.
     #[schema(example = "alice@example.com")]
     email: Option<String>,
+    /// Plain names, in order.
+    #[schema(example = json!(["editor"]))]
+    roles: Vec<String>,
     /// `active` or `disabled`.
     #[schema(example = "active")]
     pub(crate) status: &'static str,
@@ -59,8 +72,8 @@ pub(crate) struct UserView {
 
 impl From<User> for UserView {
     fn from(user: User) -> Self {
-        let User { id, username, email, created_at, status } = user;
-        Self { id: id.0, username, email, status: status.word(), created_at }
+        let User { id, username, email, roles, created_at, status } = user;
+        Self { id: id.0, username, email, roles, status: status.word(), created_at }
     }
 }
 
@@ -78,8 +91,9 @@ impl From<User> for UserView {
 )]
 #[post("/v1/users")]
 pub(crate) async fn create(caller: Caller<UsersWrite>, issuer: Data<Issuer>, body: Body<UserIn>) -> Answered<HttpResponse> {
-    let UserIn { username, email } = body.take()?;
-    let user = issuer.create_user(caller.tenant(), &caller.actor(), NewUser { username, email }).await?;
+    let UserIn { username, email, roles, password } = body.take()?;
+    let new = NewUser { username, email, roles, password: password.map(NewPassword::Text), id: None };
+    let user = issuer.create_user(caller.who.tenant(), &caller.actor(), new).await?;
     Ok(HttpResponse::Created().json(UserView::from(user)))
 }
 
@@ -142,8 +156,8 @@ pub(crate) async fn change(
     path: Path<UserInPath>,
     body: Body<UserChangeIn>,
 ) -> Answered<Json<UserView>> {
-    let UserChangeIn { email, disabled } = body.take()?;
-    let change = UserChange { email, disabled };
+    let UserChangeIn { email, roles, disabled } = body.take()?;
+    let change = UserChange { email, roles, disabled };
     Ok(Json(issuer.change_user(caller.tenant(), &caller.actor(), path.id()?, change).await?.into()))
 }
 
@@ -172,7 +186,7 @@ pub(crate) struct UserInPath {
 
 impl UserInPath {
     /// What is no id is the id of nobody.
-    fn id(&self) -> Result<UserId, Answer> {
+    pub(crate) fn id(&self) -> Result<UserId, Answer> {
         self.id.parse().map_err(|_| Answer::not_found())
     }
 }

@@ -25,16 +25,18 @@ use claviger_issuer::application::NewApplication;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::clock::Clock;
 use claviger_issuer::key::KeyOrder;
+use claviger_issuer::password::Cost;
 use claviger_issuer::random::Random;
 use claviger_issuer::scope::MANAGEMENT;
 use claviger_issuer::settings::{Settings, TenantSettings, Throttle};
 use claviger_issuer::tenant::{NewTenant, TenantChange};
+use claviger_issuer::user::{NewPassword, NewUser};
 use claviger_issuer::vault::{MasterKey, Vault};
 use claviger_issuer::{Issuer, Open};
-use claviger_store::id::{ApplicationId, KeyId, Owner, TenantId};
+use claviger_store::id::{ApplicationId, KeyId, Owner, TenantId, UserId};
 use claviger_store::{DatabaseUrls, Store};
 use reqwest::{Method, Response, StatusCode};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
@@ -165,6 +167,9 @@ impl Server {
             default_tenant: "default".into(),
             token_lifetime,
             throttle,
+            // A real hash would be most of what tests do.
+            password_cost: Cost { memory_kib: 64, iterations: 1 },
+            password_threads: 1,
         };
         let open = Open { store, master_key: master_key.clone(), settings, clock: clock.clone(), random: Random::from_system() };
         let issuer = Arc::new(Issuer::open(open).await.unwrap());
@@ -260,9 +265,24 @@ impl Tenant<'_> {
 
     /// Makes a user with a key of these scopes.
     pub async fn user_key(&self, username: &str, scopes: &[&str]) -> Key {
-        let new = claviger_issuer::user::NewUser { username: username.into(), email: None };
-        let user = self.server.issuer.create_user(self.id, &Actor::operator(), new).await.unwrap();
-        self.key_of(Owner::User(user.id), scopes).await
+        let user = self.user(username, None).await;
+        self.key_of(Owner::User(user), scopes).await
+    }
+
+    /// Makes a user, with a password if one is given.
+    pub async fn user(&self, username: &str, password: Option<&str>) -> UserId {
+        let password = password.map(|text| NewPassword::Text(SecretString::from(text)));
+        let new = NewUser { username: username.into(), password, ..NewUser::default() };
+        let entry = self.server.issuer.tenant(&self.slug).await.unwrap().unwrap();
+        self.server.issuer.create_user(&entry, &Actor::operator(), new).await.unwrap().id
+    }
+
+    /// Logs in over HTTP and returns the answer's body.
+    pub async fn log_in(&self, username: &str, password: &str) -> Value {
+        let body = serde_json::json!({ "username": username, "password": password });
+        let answer = self.server.anonymous().post(&self.path("/v1/login"), body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        answer.json()
     }
 
     /// Makes a key with every management scope.
@@ -276,6 +296,7 @@ impl Tenant<'_> {
             name: "test".into(),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             token_lifetime: None,
+            refresh: false,
             expires_at: None,
             import: None,
         };

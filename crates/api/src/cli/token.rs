@@ -1,0 +1,81 @@
+//! `claviger token`: tokens that an operator issues by hand.
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use claviger_issuer::audit::Actor;
+
+use super::installation::with;
+use super::output::{Format, complain};
+use super::user;
+use crate::config::Config;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Issue an access token for a person; the token alone is printed on standard output
+    Issue {
+        /// The tenant's slug
+        #[arg(long)]
+        tenant: String,
+        /// The person: login name or id
+        #[arg(long, value_name = "USERNAME")]
+        user: String,
+        /// Whom the token is for [default: the tenant's own issuer]
+        #[arg(long)]
+        audience: Option<String>,
+        /// How long it lives: `24h`, `90d`, `15m`, `3600s`, or `none` for a token without an end
+        #[arg(long, default_value = "24h", value_name = "HOW LONG")]
+        expires: String,
+    },
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Format) -> anyhow::Result<()> {
+    let Command::Issue { tenant, user, audience, expires } = command;
+    let lifetime = lifetime(&expires)?;
+    with(config, async |installation| {
+        let issuer = &installation.issuer;
+        let tenant = installation.tenant(&tenant).await?;
+        let person = user::find(issuer, tenant.tenant.id, &user).await?;
+        let token = issuer.issue_token(&tenant, &Actor::operator(), person.id, audience.as_deref(), lifetime).await?;
+        if lifetime.is_none() {
+            complain(
+                "note: this token has no end. Call it back at POST /v1/token/revoke or disable the person; services that \
+                 verify offline hear of neither.",
+            );
+        }
+        output.print(&serde_json::json!({ "access_token": token, "expires_in": lifetime }), |_| token.clone())
+    })
+    .await
+}
+
+/// Seconds; `None` for no end.
+fn lifetime(text: &str) -> anyhow::Result<Option<i32>> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let problem = || format!("`{text}` is neither `none` nor a time such as 24h, 90d, 15m or 3600s");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).with_context(problem)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => bail!(problem()),
+    };
+    let number: i32 = number.parse().ok().filter(|number| *number > 0).with_context(problem)?;
+    Ok(Some(number.checked_mul(seconds).with_context(problem)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes() {
+        assert_eq!(lifetime("none").unwrap(), None);
+        assert_eq!(lifetime("24h").unwrap(), Some(86_400));
+        assert_eq!(lifetime("90d").unwrap(), Some(7_776_000));
+        for bad in ["", "h", "24", "-1h", "0h", "1w", "1 h", "99999999d", "24\u{f6}"] {
+            assert!(lifetime(bad).is_err(), "{bad}");
+        }
+    }
+}

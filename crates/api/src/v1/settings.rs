@@ -1,0 +1,178 @@
+//! Settings of a tenant, as they are sent.
+
+use claviger_issuer::password::PasswordPolicy;
+use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, TenantSettings, Throttle};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::body::Object;
+
+/// Settings of a tenant; what is absent is taken from the installation.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SettingsIn {
+    /// Seconds that a token from a key lives.
+    #[schema(minimum = 5, maximum = 8_640_000, example = 3600)]
+    #[serde(default)]
+    token_lifetime: Option<i32>,
+    /// Failed exchanges of one key from one address.
+    #[serde(default)]
+    #[schema(value_type = Option<ThrottleIn>)]
+    throttle: Option<Object<ThrottleIn>>,
+    /// Seconds that a token from a login lives; 900 if absent.
+    #[schema(minimum = 5, maximum = 8_640_000, example = 900)]
+    #[serde(default)]
+    login_token_lifetime: Option<i32>,
+    /// Refresh tokens.
+    #[serde(default)]
+    #[schema(value_type = Option<RefreshRuleIn>)]
+    refresh: Option<Object<RefreshRuleIn>>,
+    /// Browser sessions.
+    #[serde(default)]
+    #[schema(value_type = Option<SessionRuleIn>)]
+    session: Option<Object<SessionRuleIn>>,
+    /// What passwords may be.
+    #[serde(default)]
+    #[schema(value_type = Option<PasswordPolicyIn>)]
+    password: Option<Object<PasswordPolicyIn>>,
+    /// Failed logins.
+    #[serde(default)]
+    #[schema(value_type = Option<LoginThrottleIn>)]
+    login_throttle: Option<Object<LoginThrottleIn>>,
+}
+
+/// How many failures are looked at before attempts are refused unseen.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ThrottleIn {
+    /// Failures in a window, 1 to 1000.
+    #[schema(example = 5)]
+    failures: u32,
+    /// Seconds from the first failure until they are forgotten, 1 to 86400.
+    #[schema(example = 900)]
+    window: u32,
+}
+
+/// How long refresh tokens may be used.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RefreshRuleIn {
+    /// Seconds, 0 to 60, in which a token that was just used gets the same answer again; 30 if absent.
+    #[schema(maximum = 60, example = 30)]
+    window: Option<u32>,
+    /// Seconds without a refresh after which a login ends; 1209600 (14 days) if absent.
+    #[schema(minimum = 5, maximum = 31_622_400)]
+    idle: Option<i32>,
+    /// Seconds after which a login ends whatever happens; 2592000 (30 days) if absent.
+    #[schema(minimum = 5, maximum = 31_622_400)]
+    absolute: Option<i32>,
+}
+
+/// How long browser sessions last.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SessionRuleIn {
+    /// Seconds without a use after which a session ends; 86400 (a day) if absent.
+    #[schema(minimum = 5, maximum = 31_622_400)]
+    idle: Option<i32>,
+    /// Seconds after which it ends whatever happens; 604800 (a week) if absent.
+    #[schema(minimum = 5, maximum = 31_622_400)]
+    absolute: Option<i32>,
+}
+
+/// What passwords may be. Those that people have stay good.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordPolicyIn {
+    /// Characters, 4 to 64; 12 if absent.
+    #[schema(minimum = 4, maximum = 64)]
+    min_length: Option<usize>,
+    /// Characters, 64 to 512; 128 if absent.
+    #[schema(minimum = 64, maximum = 512)]
+    max_length: Option<usize>,
+    /// Refuse passwords that everybody tries first; true if absent.
+    refuse_common: Option<bool>,
+    /// Refuse what is little more than the person's or the tenant's name; true if absent.
+    refuse_context: Option<bool>,
+}
+
+/// How many failed logins are looked at. Someone on a known device has counts of their own.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoginThrottleIn {
+    /// Failures of one account from one address in a window; 5 if absent.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    failures: Option<i32>,
+    /// Seconds from the first failure until they are forgotten, 1 to 86400; 900 if absent.
+    #[schema(minimum = 1, maximum = 86_400)]
+    window: Option<i32>,
+    /// Failures of one account in a day, from wherever; 100 if absent.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    account: Option<i32>,
+    /// Failures from one address in a window, whatever the account; 100 if absent.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    address: Option<i32>,
+    /// Failures in the tenant in a window; 10000 if absent.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    tenant: Option<i32>,
+}
+
+impl From<Object<SettingsIn>> for TenantSettings {
+    fn from(Object(settings): Object<SettingsIn>) -> Self {
+        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle } = settings;
+        Self {
+            token_lifetime,
+            throttle: throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window }),
+            login_token_lifetime,
+            refresh: refresh.map(RefreshRule::from),
+            session: session.map(SessionRule::from),
+            password: password.map(PasswordPolicy::from),
+            login_throttle: login_throttle.map(LoginThrottle::from),
+        }
+    }
+}
+
+impl From<Object<RefreshRuleIn>> for RefreshRule {
+    fn from(Object(RefreshRuleIn { window, idle, absolute }): Object<RefreshRuleIn>) -> Self {
+        let usual = Self::default();
+        Self {
+            window: window.unwrap_or(usual.window),
+            idle: idle.unwrap_or(usual.idle),
+            absolute: absolute.unwrap_or(usual.absolute),
+        }
+    }
+}
+
+impl From<Object<SessionRuleIn>> for SessionRule {
+    fn from(Object(SessionRuleIn { idle, absolute }): Object<SessionRuleIn>) -> Self {
+        let usual = Self::default();
+        Self { idle: idle.unwrap_or(usual.idle), absolute: absolute.unwrap_or(usual.absolute) }
+    }
+}
+
+impl From<Object<PasswordPolicyIn>> for PasswordPolicy {
+    fn from(Object(policy): Object<PasswordPolicyIn>) -> Self {
+        let PasswordPolicyIn { min_length, max_length, refuse_common, refuse_context } = policy;
+        let usual = Self::default();
+        Self {
+            min_length: min_length.unwrap_or(usual.min_length),
+            max_length: max_length.unwrap_or(usual.max_length),
+            refuse_common: refuse_common.unwrap_or(usual.refuse_common),
+            refuse_context: refuse_context.unwrap_or(usual.refuse_context),
+        }
+    }
+}
+
+impl From<Object<LoginThrottleIn>> for LoginThrottle {
+    fn from(Object(throttle): Object<LoginThrottleIn>) -> Self {
+        let LoginThrottleIn { failures, window, account, address, tenant } = throttle;
+        let usual = Self::default();
+        Self {
+            failures: failures.unwrap_or(usual.failures),
+            window: window.unwrap_or(usual.window),
+            account: account.unwrap_or(usual.account),
+            address: address.unwrap_or(usual.address),
+            tenant: tenant.unwrap_or(usual.tenant),
+        }
+    }
+}

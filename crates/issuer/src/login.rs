@@ -1,0 +1,275 @@
+//! Login with a password, into tokens or into a browser session.
+//!
+//! Whatever is wrong, the caller hears one and the same "no", after the same work and no sooner than a fixed time: an
+//! account that is not there, has no password, or may not act costs one hash like any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use claviger_store::attempt::Bucket;
+use claviger_store::id::{FamilyId, TenantId};
+use claviger_store::password::PasswordHash;
+use claviger_store::token_family::{NewFamily, Principal, TokenFamily};
+use claviger_store::user::User;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+use tokio::time::Instant;
+
+use crate::attempt::{Attempts, Counted};
+use crate::audit::{Draft, Outcome};
+use crate::directory::TenantEntry;
+use crate::exchange::VerifiedKey;
+use crate::opening::{Opening, StandsOn};
+use crate::password::LONGEST_PRESENTED;
+use crate::record::{Deed, Entry, Recorded, What};
+use crate::refresh::{Standing, Tokens, token_row};
+use crate::refresh_token::RefreshToken;
+use crate::scope::ScopeSet;
+use crate::settings::RequestInfo;
+use crate::standing::{OwnerNow, standing};
+use crate::username::Username;
+use crate::{Failure, Fault, Issuer, Refusal};
+
+/// No refusal is heard sooner after its request. Longer than any hash that we make, so that the few that others made
+/// otherwise do not stand out either.
+const REFUSED_AFTER: Duration = Duration::from_millis(300);
+/// What is kept of how a client calls itself, in characters.
+const LONGEST_AGENT: usize = 200;
+
+/// Somebody who wants to log in.
+pub struct Login<'a> {
+    /// Where.
+    pub tenant: &'a Arc<TenantEntry>,
+    /// The login name, as it was typed.
+    pub username: &'a str,
+    /// The password, exactly as it was typed.
+    pub password: SecretString,
+    /// The client that logs the person in and proved itself: its refresh tokens are worth nothing to others.
+    pub client: Option<&'a VerifiedKey>,
+    /// The known-device cookie, if the client sent one.
+    pub device: Option<&'a str>,
+    /// How the client calls itself.
+    pub user_agent: Option<&'a str>,
+    /// The request.
+    pub request: RequestInfo,
+}
+
+/// A person who proved to know the password.
+pub(crate) struct Proven {
+    pub(crate) user: Arc<User>,
+    pub(crate) hash: PasswordHash,
+    upgrade: Option<PasswordHash>,
+    counted: Counted,
+}
+
+/// A login into tokens.
+pub struct LoggedIn {
+    /// The tokens.
+    pub tokens: Tokens,
+    /// Makes this a known device, if the client keeps it.
+    pub device: String,
+}
+
+/// Which characters of a client's own name are kept.
+pub(crate) fn agent(text: Option<&str>) -> Option<String> {
+    let kept: String = text?.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(LONGEST_AGENT).collect();
+    Some(kept).filter(|kept| !kept.is_empty())
+}
+
+impl Issuer {
+    /// Logs somebody in and begins a token family.
+    pub async fn log_in(&self, login: Login<'_>) -> Result<LoggedIn, Failure> {
+        let now = self.clock.now();
+        let tenant = login.tenant;
+        let proven = self.prove(&login, now).await?;
+        let rule = tenant.settings.refresh();
+        let ends_at = now + TimeDelta::seconds(i64::from(rule.absolute));
+        let id = FamilyId(self.random.uuid_at(ends_at));
+        let token = RefreshToken::generate(tenant.tenant.id, id, 0, &self.random);
+        let (pepper_version, mac) = token.mac(&self.peppers).ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
+        let family = TokenFamily {
+            id,
+            principal: Principal::User(proven.user.id),
+            client_id: login.client.map(VerifiedKey::client_id),
+            scope: Vec::new(),
+            user_agent: agent(login.user_agent),
+            created_at: now,
+            ends_at,
+            idle_seconds: rule.idle,
+            rotated_at: now,
+            ended: None,
+        };
+        let scope = ScopeSet::default();
+        let stands = Standing { owner: Arc::new(OwnerNow::User(proven.user.clone())), key: None, scope: scope.clone() };
+        let minted = self.mint_for_family(tenant, &family, &stands, &scope, now)?;
+        let row = token_row(&minted, &family, &stands, &scope);
+        let device = self.device(tenant.tenant.id, login.username).unwrap_or_default();
+        let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);
+        let opening = Opening {
+            family: Some(new_family(family, mac, pepper_version)),
+            ..proven.opening()
+        };
+        self.open_login(tenant.tenant.id, Entry { draft, token: Some(row), used: None }, opening).await?;
+        Ok(LoggedIn { tokens: self.tokens(&minted, &scope, &token), device })
+    }
+
+    /// Writes the beginning of a login, if what it stands on still stands.
+    pub(crate) async fn open_login(&self, tenant: TenantId, entry: Entry, opening: Opening) -> Result<(), Failure> {
+        let deed = Deed { tenant, what: What::Opening(entry, Box::new(opening)) };
+        match self.recorder.carry_out(deed).await? {
+            Recorded::Written => Ok(()),
+            // The password or the person's standing changed while we looked: asked again, the answer is clear.
+            _ => Err(Fault::Unknown("a login").into()),
+        }
+    }
+
+    /// Checks a password: counted before it is looked at, hashed whoever it is, refused after one time for all.
+    pub(crate) async fn prove(&self, login: &Login<'_>, now: DateTime<Utc>) -> Result<Proven, Failure> {
+        if login.password.expose_secret().len() > LONGEST_PRESENTED {
+            return Err(Refusal::invalid("password", format!("is longer than {LONGEST_PRESENTED} bytes")).into());
+        }
+        let heard = Instant::now() + REFUSED_AFTER;
+        let outcome = self.prove_at_once(login, now).await;
+        if matches!(outcome, Err(Failure::Refusal(Refusal::WrongLogin))) {
+            tokio::time::sleep_until(heard).await;
+        }
+        outcome
+    }
+
+    async fn prove_at_once(&self, login: &Login<'_>, now: DateTime<Utc>) -> Result<Proven, Failure> {
+        let Login { tenant, username, password, device, request, .. } = login;
+        let id = tenant.tenant.id;
+        // Before anything is counted: whoever would wait too long is told so at once.
+        self.hasher.admit(id)?;
+        let folded = Username::fold(username).unwrap_or_default();
+        let known = device.is_some_and(|device| self.is_known_device(id, &folded, device));
+        let device = device.filter(|_| known);
+        let attempts = Attempts::of(&self.peppers, &tenant.settings.login_throttle(), &folded, device, request.address)
+            .ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
+        let mut tx = self.store.begin_in(id).await?;
+        let mut scoped = tx.tenant(id).await?;
+        let counted = attempts.count(&mut scoped, now).await?;
+        let row = match counted.is_ok() {
+            true => scoped.login_row(&folded).await?,
+            false => None,
+        };
+        tx.commit().await?;
+        let counted = counted.map_err(|retry_after| {
+            tracing::info!(tenant.id = %id, request.id = %request.id, "a login was not looked at: too many failed");
+            Refusal::Throttled { retry_after }
+        })?;
+        let (user, hash) = row.map(|row| (Arc::new(row.user), row.hash)).unzip();
+        let hash = hash.flatten();
+        let verified = match self.hasher.verify(id, password.clone(), hash.clone()).await {
+            Ok(verified) => verified,
+            Err(failure) => {
+                // It was not looked at, so it does not count. If that cannot be written, it does.
+                self.give_back(id, &counted).await;
+                return Err(failure);
+            }
+        };
+        let reason = match (&user, &hash) {
+            (None, _) => "unknown_user",
+            (Some(_), None) => "no_password",
+            (Some(_), Some(_)) if !verified.fits => "wrong_password",
+            (Some(user), Some(hash)) => {
+                let owner = OwnerNow::User(user.clone());
+                match standing(tenant, &owner, None, None, now) {
+                    Ok(()) => {
+                        let upgrade = verified.rehashed;
+                        return Ok(Proven { user: user.clone(), hash: hash.clone(), upgrade, counted });
+                    }
+                    Err(fallen) => fallen.reason(),
+                }
+            }
+        };
+        let subject = user.map(|user| format!("user:{}", user.id)).unwrap_or_default();
+        tracing::info!(tenant.id = %id, request.id = %request.id, reason, "a login was refused");
+        let draft = Draft {
+            at: now,
+            action: "user.login",
+            outcome: Outcome::Refused,
+            actor: "anonymous".into(),
+            subject,
+            target: String::new(),
+            request_id: request.id.clone(),
+            address: request.address,
+            detail: json!({ "reason": reason }),
+        };
+        self.recorder.record(id, Entry { draft, token: None, used: None }).await?;
+        Err(Refusal::WrongLogin.into())
+    }
+
+    /// Gives counted attempts back, where what was counted did not fail.
+    pub(crate) async fn give_back(&self, tenant: TenantId, counted: &Counted) {
+        let given_back = async {
+            let mut tx = self.store.begin_in(tenant).await?;
+            tx.tenant(tenant).await?.give_back_attempts(&counted.not_looked_at()).await?;
+            tx.commit().await
+        };
+        if let Err(error) = given_back.await {
+            tracing::warn!(tenant.id = %tenant, error = %error, "an attempt that did not count stays counted");
+        }
+    }
+
+    /// A cookie that makes its holder known for this name: a random number and our tag over it.
+    pub(crate) fn device(&self, tenant: TenantId, username: &str) -> Option<String> {
+        let nonce = self.random.bytes::<16>();
+        let folded = Username::fold(username)?;
+        let (_, tag) = self.peppers.digest(DEVICE, &[tenant.0.as_bytes(), &nonce, folded.as_bytes()])?;
+        Some(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &tag].concat()))
+    }
+
+    fn is_known_device(&self, tenant: TenantId, folded: &str, cookie: &str) -> bool {
+        let Ok(bytes) = URL_SAFE_NO_PAD.decode(cookie) else { return false };
+        let Some((nonce, tag)) = bytes.split_first_chunk::<16>() else { return false };
+        let parts: [&[u8]; 3] = [tenant.0.as_bytes(), nonce, folded.as_bytes()];
+        self.peppers.digests(DEVICE, &parts).any(|(_, expected)| bool::from(expected.ct_eq(tag)))
+    }
+}
+
+/// Purpose of the tags of known devices.
+const DEVICE: &str = "known device";
+
+impl Proven {
+    /// What begins with it.
+    pub(crate) fn opening(&self) -> Opening {
+        Opening {
+            stands_on: StandsOn::Password(self.user.id, self.hash.clone()),
+            family: None,
+            session: None,
+            replaces: None,
+            given_back: self.counted.succeeded(),
+            upgrade: self.upgrade.clone(),
+        }
+    }
+
+    /// What is given back of the attempts that were counted for it.
+    pub(crate) fn given_back(&self) -> Vec<(Bucket, i32)> {
+        self.counted.succeeded()
+    }
+}
+
+pub(crate) fn new_family(family: TokenFamily, mac: claviger_store::api_key::SecretMac, pepper_version: i16) -> NewFamily {
+    let TokenFamily { id, principal, client_id, scope, user_agent, ends_at, idle_seconds, .. } = family;
+    NewFamily { id, principal, client_id, scope, user_agent, ends_at, idle_seconds, mac, pepper_version }
+}
+
+pub(crate) fn login_draft(user: &User, request: &RequestInfo, target: String, now: DateTime<Utc>) -> Draft {
+    let actor = format!("user:{}", user.id);
+    Draft {
+        at: now,
+        action: "user.login",
+        outcome: Outcome::Ok,
+        subject: actor.clone(),
+        actor,
+        target,
+        request_id: request.id.clone(),
+        address: request.address,
+        detail: json!({ "how": "password" }),
+    }
+}

@@ -1,0 +1,78 @@
+//! Tokens that an operator issues by hand, for whoever cannot log in: scripts, monitors, other systems.
+
+use claviger_store::audit::TokenRow;
+use claviger_store::id::UserId;
+use serde_json::json;
+
+use crate::audit::{Actor, append_with};
+use crate::directory::TenantEntry;
+use crate::mint::{Grant, mint};
+use crate::scope::ScopeSet;
+use crate::settings::check_lifetime;
+use crate::standing::{OwnerNow, standing};
+use crate::{Failure, Fault, Issuer, Refusal};
+
+/// `client_id` of tokens that an operator issued (RFC 9068 §2.2 wants one).
+const OPERATOR_CLIENT: &str = "operator";
+/// Longest name of an audience, in bytes.
+const LONGEST_AUDIENCE: usize = 255;
+
+impl Issuer {
+    /// Issues an access token for a person. `lifetime` is in seconds; `None` makes a token without an end, which lives until
+    /// it is called back or the person may not act: services that verify offline do not hear of that.
+    pub async fn issue_token(
+        &self,
+        tenant: &TenantEntry,
+        actor: &Actor,
+        user: UserId,
+        audience: Option<&str>,
+        lifetime: Option<i32>,
+    ) -> Result<String, Failure> {
+        let now = self.clock.now();
+        check_lifetime(lifetime)?;
+        let audience = audience.unwrap_or(&tenant.issuer);
+        if audience.is_empty() || audience.len() > LONGEST_AUDIENCE || audience.chars().any(char::is_control) {
+            return Err(Refusal::invalid("audience", "is 1 to 255 characters").into());
+        }
+        let id = tenant.tenant.id;
+        let owner = self.directory.person(id, user).await?.ok_or(Refusal::NotFound)?;
+        let OwnerNow::User(person) = &*owner else { return Err(Refusal::NotFound.into()) };
+        if let Err(fallen) = standing(tenant, &owner, None, None, now) {
+            return Err(Refusal::Conflict(format!("{} may not act now ({})", person.username, fallen.reason())).into());
+        }
+        let scope = ScopeSet::default();
+        let subject = user.to_string();
+        let grant = Grant {
+            issuer: &tenant.issuer,
+            audience,
+            tenant: id,
+            subject: &subject,
+            client_id: OPERATOR_CLIENT,
+            key: None,
+            family: None,
+            username: Some(&person.username),
+            roles: Some(&person.roles),
+            scope: &scope,
+            lifetime,
+            not_after: None,
+        };
+        let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let detail = json!({ "audience": audience, "expires_in": minted.expires_in() });
+        let mut deed = actor.did("token.issue", format!("token:{}", minted.id), detail, now);
+        deed.subject = format!("user:{user}");
+        let row = TokenRow {
+            id: minted.id,
+            key: None,
+            family: None,
+            subject,
+            scope: String::new(),
+            issued_at: minted.issued_at,
+            expires_at: minted.expires_at,
+        };
+        let mut tx = self.store.begin_in(id).await?;
+        let mut scoped = tx.tenant(id).await?;
+        append_with(&mut scoped, id, &self.chain_key, &self.random, [deed], &[row]).await?;
+        tx.commit().await?;
+        Ok(minted.jwt)
+    }
+}

@@ -1,0 +1,15 @@
+-- People's passwords, as hashes. Beside the users: what is kept in memory of a user never holds one.
+
+CREATE TABLE passwords (
+    tenant_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    -- A PHC string, or the form in which another system kept it.
+    hash text NOT NULL,
+    set_at timestamptz NOT NULL,
+    -- By whom, as the audit trail writes an actor.
+    set_by text NOT NULL,
+    PRIMARY KEY (tenant_id, user_id),
+    FOREIGN KEY (tenant_id, user_id) REFERENCES users (tenant_id, id)
+);
+SELECT raise_tenant_wall('passwords');
+GRANT SELECT, INSERT, UPDATE, DELETE ON passwords TO claviger_app;
