@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::body::FormBody;
 use crate::caller::request_info;
-use crate::login_page::{PlainForm, Place};
+use crate::login_page::{Place, PlainForm};
 use crate::pages::{AccountPage, MessagePage, Moment, SessionLine, respond};
 use crate::problem::{Answer, Answered};
 use crate::v1::logins::current;

@@ -202,8 +202,7 @@ pub(crate) async fn sign_in(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
             if answer.fault().is_some() && answer.retry_after().is_none() {
                 return Err(answer);
             }
-            let shown =
-                Shown { status: answer.status(), username: &username, return_to: target, problem: Some(answer.detail()) };
+            let shown = Shown { status: answer.status(), username: &username, return_to: target, problem: Some(answer.detail()) };
             let mut page = place.login_page(&issuer, &req, &shown)?;
             if let Some(seconds) = answer.retry_after() {
                 page.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
@@ -212,11 +211,7 @@ pub(crate) async fn sign_in(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
         }
     };
     let to = target.map_or_else(|| format!("{}/account", place.base), str::to_owned);
-    Ok(place
-        .go(&to)
-        .cookie(cookies.set_session(&begun.cookie, begun.lasts))
-        .cookie(cookies.set_device(&begun.device))
-        .finish())
+    Ok(place.go(&to).cookie(cookies.set_session(&begun.cookie, begun.lasts)).cookie(cookies.set_device(&begun.device)).finish())
 }
 
 /// Ask whether to sign out
@@ -237,8 +232,7 @@ async fn ask(place: &Place, req: &HttpRequest, issuer: &Issuer) -> Answered<Http
     let Some(cookie) = place.cookies().session(req) else { return signed_out(place) };
     let Ok(caller) = issuer.signed_in(&place.tenant, &cookie, request_info(req)).await else { return signed_out(place) };
     let token = issuer.form_token(place.tenant.tenant.id, cookie.expose_secret());
-    let page =
-        LogoutPage { tenant_name: place.name(), base: &place.base, username: caller.principal.username(), token: &token };
+    let page = LogoutPage { tenant_name: place.name(), base: &place.base, username: caller.principal.username(), token: &token };
     respond(StatusCode::OK, &page)
 }
 
@@ -280,9 +274,7 @@ pub(crate) async fn sign_out(req: HttpRequest, issuer: Data<Issuer>, form: FormB
     }
     let mut response = signed_out(&place)?;
     let (name, value) = CLEAR_SITE_DATA;
-    response
-        .headers_mut()
-        .insert(header::HeaderName::from_static(name), header::HeaderValue::from_static(value));
+    response.headers_mut().insert(header::HeaderName::from_static(name), header::HeaderValue::from_static(value));
     Ok(response)
 }
 

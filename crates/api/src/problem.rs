@@ -147,9 +147,13 @@ impl From<Refusal> for Answer {
             }
             Refusal::InvalidGrant { reused } => {
                 let detail = match reused {
-                    true => "One of this login's refresh tokens was used a second time, so it may have been stolen: the login has \
-                             ended. Log in again.",
-                    false => "The refresh token is not one that can be used now: it, or the login behind it, has ended. Log in again.",
+                    true => {
+                        "One of this login's refresh tokens was used a second time, so it may have been stolen: the login has \
+                             ended. Log in again."
+                    }
+                    false => {
+                        "The refresh token is not one that can be used now: it, or the login behind it, has ended. Log in again."
+                    }
                 };
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "invalid_grant", detail);
                 answer.reason = reused.then_some("refresh_token_reused");

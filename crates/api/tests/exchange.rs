@@ -318,6 +318,7 @@ async fn p16_every_cause_of_a_refusal_is_told_alike_and_written_down_apart() {
         name: "short".into(),
         scopes: vec![],
         token_lifetime: None,
+        refresh: false,
         expires_at: Some(server.clock.now() + TimeDelta::seconds(60)),
         import: None,
     };
@@ -821,6 +822,7 @@ async fn a_token_never_outlives_its_key() {
         name: "short".into(),
         scopes: vec!["events:read".into()],
         token_lifetime: Some(3600),
+        refresh: false,
         expires_at: Some(expires_at),
         import: None,
     };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use claviger_store::Store;
 use claviger_store::api_key::{ApiKey, StoredSecret};
 use claviger_store::change::Change;
@@ -15,7 +16,6 @@ use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, TenantId, TokenI
 use claviger_store::issued_token::IssuedToken;
 use claviger_store::tenant::Tenant;
 use claviger_store::token_family::TokenFamily;
-use chrono::{DateTime, Utc};
 use moka::sync::Cache;
 
 use crate::scope::ScopeSet;

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
-use crate::mint::{Grant, mint};
 use crate::login::new_family;
+use crate::mint::{Grant, mint};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
 use crate::refresh_token::RefreshToken;

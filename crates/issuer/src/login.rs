@@ -109,10 +109,7 @@ impl Issuer {
         let row = token_row(&minted, &family, &stands, &scope);
         let device = self.device(tenant.tenant.id, login.username).unwrap_or_default();
         let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);
-        let opening = Opening {
-            family: Some(new_family(family, mac, pepper_version)),
-            ..proven.opening()
-        };
+        let opening = Opening { family: Some(new_family(family, mac, pepper_version)), ..proven.opening() };
         self.open_login(tenant.tenant.id, Entry { draft, token: Some(row), used: None }, opening).await?;
         Ok(LoggedIn { tokens: self.tokens(&minted, &scope, &token), device })
     }

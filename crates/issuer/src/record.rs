@@ -212,8 +212,7 @@ impl Writer {
             let rows = Rows::of(entries.iter().copied(), &mut self.last_uses);
             let drafts = entries.iter().map(|entry| entry.draft.clone());
             let (chained, next) = self.key.extend(tenant, believed, drafts, &self.random);
-            let batch =
-                Batch { expected: believed, head: &next, entries: &chained, tokens: &rows.tokens, used: &rows.used };
+            let batch = Batch { expected: believed, head: &next, entries: &chained, tokens: &rows.tokens, used: &rows.used };
             if self.scribe.record(tenant, &batch).await? {
                 return Ok((Some(next), deeds.iter().map(|_| Recorded::Written).collect()));
             }

@@ -170,9 +170,7 @@ impl Rotation {
                 let detail = json!({ "generation": self.generation, "how": "same answer" });
                 (draft("token.refresh_again", Outcome::Ok, detail), None)
             }
-            Decided::Reuse => {
-                (draft("token.reuse_detected", Outcome::Refused, json!({ "generation": self.generation })), None)
-            }
+            Decided::Reuse => (draft("token.reuse_detected", Outcome::Refused, json!({ "generation": self.generation })), None),
             Decided::Refused(Why::OtherClient) => {
                 (draft("token.refresh", Outcome::Refused, json!({ "reason": "other_client" })), None)
             }
@@ -217,11 +215,8 @@ pub(crate) async fn decide(tx: &mut TenantTx<'_>, rotations: &[&Rotation]) -> Re
                 None => return Err(impossible("a used token without its answer")),
             },
             (Verdict::Reuse, Some(family), _) => {
-                family.ended = Some(claviger_store::token_family::Ended {
-                    at: now,
-                    by: rotation.draft.actor.clone(),
-                    why: EndedBy::Reuse,
-                });
+                family.ended =
+                    Some(claviger_store::token_family::Ended { at: now, by: rotation.draft.actor.clone(), why: EndedBy::Reuse });
                 reused.push(rotation);
                 Decided::Reuse
             }

@@ -64,12 +64,8 @@ impl Issuer {
         if !genuine || !scoped.end_family(token.family, now, &name, EndedBy::Revoked).await? {
             return Ok(());
         }
-        let actor = Actor {
-            subject: name.clone(),
-            name,
-            authority: Authority::Scopes(ScopeSet::default()),
-            request: request.clone(),
-        };
+        let actor =
+            Actor { subject: name.clone(), name, authority: Authority::Scopes(ScopeSet::default()), request: request.clone() };
         let deed = actor.did("token.revoke", format!("family:{}", token.family), json!({ "kind": "refresh_token" }), now);
         append(&mut scoped, entry.tenant.id, &self.chain_key, &self.random, [deed]).await?;
         self.commit_logins(tx, entry.tenant.id, None, &[token.family]).await
@@ -93,8 +89,7 @@ impl Issuer {
         if caller.is_some_and(|caller| !is_own(caller, &principal)) {
             return Ok(());
         }
-        let bearer =
-            Caller { principal, scopes: ScopeSet::default(), token_ends: None, request: request.clone() };
+        let bearer = Caller { principal, scopes: ScopeSet::default(), token_ends: None, request: request.clone() };
         let actor = bearer.actor();
         let tenant = bearer.tenant().tenant.id;
         let of_a_login = matches!(bearer.principal, Principal::Person(_));

@@ -19,11 +19,7 @@ pub struct Counted {
 impl TenantTx<'_> {
     /// Counts an attempt in each bucket; `window` is the length of a new one in seconds. The answers are in the order of
     /// the buckets.
-    pub async fn count_attempt(
-        &mut self,
-        buckets: &[(Bucket, i32)],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Counted>, StoreError> {
+    pub async fn count_attempt(&mut self, buckets: &[(Bucket, i32)], now: DateTime<Utc>) -> Result<Vec<Counted>, StoreError> {
         // In order of bucket, so that two attempts lock theirs in the same order.
         let rows = sqlx::query!(
             r#"INSERT INTO attempts AS a (tenant_id, bucket, used, forgotten_at)

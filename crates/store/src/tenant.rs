@@ -42,18 +42,7 @@ struct Row {
 impl TryFrom<Row> for Tenant {
     type Error = StoreError;
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let Row {
-            id,
-            slug,
-            name,
-            settings,
-            created_at,
-            disabled_at,
-            disabled_by,
-            deleted_at,
-            deleted_by,
-            logins_ended_at,
-        } = row;
+        let Row { id, slug, name, settings, created_at, disabled_at, disabled_by, deleted_at, deleted_by, logins_ended_at } = row;
         let status = Status::from_columns("tenants", (disabled_at, disabled_by), (deleted_at, deleted_by))?;
         Ok(Self { id, slug, name, settings, created_at, status, logins_ended_at })
     }

@@ -62,16 +62,8 @@ impl EndedBy {
     }
 
     pub(crate) fn parse(word: &str) -> Result<Self, StoreError> {
-        let all = [
-            Self::Reuse,
-            Self::Logout,
-            Self::Revoked,
-            Self::Login,
-            Self::Password,
-            Self::Disabled,
-            Self::Deleted,
-            Self::Key,
-        ];
+        let all =
+            [Self::Reuse, Self::Logout, Self::Revoked, Self::Login, Self::Password, Self::Disabled, Self::Deleted, Self::Key];
         all.into_iter()
             .find(|why| why.word() == word)
             .ok_or_else(|| StoreError::ImpossibleRow { table: "token_families", what: "an unknown reason".into() })

@@ -104,7 +104,9 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
                 issuer.set_password(&tenant, &actor, user.id, password()?).await?;
                 user
             }
-            Command::SetRoles { which, roles } => change(which, UserChange { roles: Some(roles), ..UserChange::default() }).await?,
+            Command::SetRoles { which, roles } => {
+                change(which, UserChange { roles: Some(roles), ..UserChange::default() }).await?
+            }
             Command::Import(order) => return user_import::run(order, installation, output).await,
             Command::List { tenant } => {
                 let tenant = installation.tenant(&tenant).await?.tenant.id;

@@ -95,11 +95,7 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Body<Lo
 }
 
 /// The client that proves itself with a key, if it tries. A bearer token is none: clients send an old one along.
-pub(crate) async fn client(
-    req: &HttpRequest,
-    issuer: &Issuer,
-    tenant: Option<&TenantEntry>,
-) -> Answered<Option<VerifiedKey>> {
+pub(crate) async fn client(req: &HttpRequest, issuer: &Issuer, tenant: Option<&TenantEntry>) -> Answered<Option<VerifiedKey>> {
     match credentials::presented(req, &issuer.settings().brand) {
         None | Some(Presented::Token(_)) => Ok(None),
         Some(Presented::Pair(pair)) => {

@@ -2,8 +2,8 @@
 
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, post};
-use claviger_issuer::refresh::Refresh;
 use claviger_issuer::Issuer;
+use claviger_issuer::refresh::Refresh;
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
