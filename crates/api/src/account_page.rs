@@ -173,6 +173,7 @@ pub(crate) async fn end(req: HttpRequest, issuer: Data<Issuer>, form: FormBody<E
     operation_id = "endAllLoginsFromPage",
     request_body(content = PlainForm, content_type = "application/x-www-form-urlencoded"),
     responses(
+        (status = 303, description = "Nobody is signed in: to the login page"),
         (status = 200, description = "Signed out everywhere", content_type = "text/html", body = String),
         (status = 403, description = "The form did not come from our page", content_type = "text/html", body = String),
     ),
@@ -197,6 +198,7 @@ pub(crate) async fn end_all(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
     operation_id = "changePasswordFromPage",
     request_body(content = PasswordForm, content_type = "application/x-www-form-urlencoded"),
     responses(
+        (status = 303, description = "Nobody is signed in: to the login page"),
         (status = 200, description = "Changed, and signed out everywhere", content_type = "text/html", body = String),
         (status = 403, description = "The form did not come from our page", content_type = "text/html", body = String),
         (status = 422, description = "The page again, with what is wrong", content_type = "text/html", body = String),

@@ -23,6 +23,15 @@ pub(crate) trait Permission: 'static {
     const SCOPE: Option<&'static str>;
     /// True for what only the default tenant's admins may do.
     const PLATFORM: bool = false;
+    /// True for what only a person has, and no key.
+    const PERSON: bool = false;
+}
+
+/// Somebody who logged in.
+pub(crate) struct APerson;
+impl Permission for APerson {
+    const SCOPE: Option<&'static str> = None;
+    const PERSON: bool = true;
 }
 
 macro_rules! permissions {
@@ -81,6 +90,9 @@ impl<P: Permission> FromRequest for Caller<P> {
             };
             if let Some(scope) = P::SCOPE {
                 who.require(scope)?;
+            }
+            if P::PERSON {
+                who.person()?;
             }
             if P::PLATFORM && !issuer.is_platform(who.tenant()) {
                 return Err(Refusal::InsufficientScope(P::SCOPE.unwrap_or_default().to_owned()).into());

@@ -173,7 +173,7 @@ async fn a_token_or_key_of_one_tenant_is_nobody_in_another() {
 }
 
 /// Every operation that is open to all. Whoever adds one adds it here, and says why.
-const OPEN: [&str; 10] = [
+const OPEN: [&str; 11] = [
     "showJwks",
     "showJwksInTenant",
     "showMetadataInTenant",
@@ -183,12 +183,39 @@ const OPEN: [&str; 10] = [
     "showHealth",
     "showReadiness",
     "showOpenApi",
-    // Takes a key and secret itself, and answers 404 to everybody else.
-    "createAuthentication",
+    "showLoginPageInTenant",
+    // Says that nobody is signed in.
+    "askToSignOutInTenant",
+];
+
+/// Operations that take proof of their own, and what they answer to whoever has none.
+const PROOF_OF_THEIR_OWN: [(&str, u16); 10] = [
+    ("createAuthentication", 404),
+    ("logIn", 422),
+    ("refreshToken", 422),
+    ("revokeToken", 200),
+    // Pages: without a session they lead to the login page, without their own form's token they do nothing.
+    ("signIn", 400),
+    ("signOut", 200),
+    ("showAccountPage", 303),
+    ("endLoginFromPage", 303),
+    ("endAllLoginsFromPage", 303),
+    ("changePasswordFromPage", 303),
 ];
 
 fn is_open(operation: &Operation) -> bool {
-    OPEN.contains(&operation.id.as_str()) || operation.id == "createAuthenticationInTenant"
+    OPEN.contains(&operation.id.as_str()) || !operation.needs_caller && own_proof(operation).is_some()
+}
+
+fn own_proof(operation: &Operation) -> Option<u16> {
+    PROOF_OF_THEIR_OWN.iter().find(|(id, _)| *id == operation.root_id()).map(|(_, status)| *status)
+}
+
+/// What only a person has. Keys are told so.
+const PERSONS: [&str; 5] = ["logOut", "listMyLogins", "endMyLogins", "endMyLogin", "changeMyPassword"];
+
+fn is_persons(operation: &Operation) -> bool {
+    PERSONS.contains(&operation.root_id())
 }
 
 /// What each operation needs, by its name at the root. `None` lets in whoever may act at all.
@@ -196,11 +223,20 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
     BTreeMap::from([
         ("showMe", None),
         ("introspectToken", None),
+        ("logOut", None),
+        ("listMyLogins", None),
+        ("endMyLogins", None),
+        ("endMyLogin", None),
+        ("changeMyPassword", None),
         ("createUser", Some("users:write")),
         ("listUsers", Some("users:read")),
         ("showUser", Some("users:read")),
         ("changeUser", Some("users:write")),
         ("deleteUser", Some("users:write")),
+        ("setPasswordOfUser", Some("users:write")),
+        ("listLoginsOfUser", Some("users:read")),
+        ("endLoginsOfUser", Some("users:write")),
+        ("endLoginOfUser", Some("users:write")),
         ("createApplication", Some("applications:write")),
         ("listApplications", Some("applications:read")),
         ("showApplication", Some("applications:read")),
@@ -232,12 +268,12 @@ async fn p28_without_credentials_every_operation_but_the_listed_is_401() {
     server.default_tenant().await;
     server.tenant("acme").await;
     let (open, closed): (Vec<_>, Vec<_>) = operations().into_iter().partition(is_open);
-    assert_eq!(open.len(), OPEN.len() + 1, "an operation of the list is gone");
+    // Three of those with proof of their own are at the root too.
+    assert_eq!(open.len(), OPEN.len() + PROOF_OF_THEIR_OWN.len() + 3, "an operation of the list is gone");
     for operation in &open {
         assert!(!operation.needs_caller, "{}", operation.id);
         let answer = operation.call(&server.anonymous(), &operation.path("acme", "x")).await;
-        let expected = if operation.id.starts_with("createAuthentication") { StatusCode::NOT_FOUND } else { StatusCode::OK };
-        assert_eq!(answer.status, expected, "{}", operation.id);
+        assert_eq!(answer.status.as_u16(), own_proof(operation).unwrap_or(200), "{}", operation.id);
     }
     for operation in &closed {
         assert!(operation.needs_caller, "{} needs credentials, so the document must say so", operation.id);
@@ -269,7 +305,7 @@ async fn p28_credentials_are_asked_for_before_anything_else_is_looked_at() {
         for (header, status) in
             [(None, 401), (Some("Bearer abcd.efgh"), 401), (Some(wrong.as_str()), 401), (Some(&key.basic()), 403)]
         {
-            if status == 403 && needs()[operation.root_id()].is_none() {
+            if status == 403 && needs()[operation.root_id()].is_none() && !is_persons(&operation) {
                 continue;
             }
             for body in ["", "{", "{\"unknown\":1}"] {
@@ -297,6 +333,7 @@ async fn p28_a_key_without_scopes_may_do_nothing_but_ask_who_it_is() {
             for header in [key.basic(), bearer(&token)] {
                 let answer = operation.call(&server.with(&header), &operation.path(&tenant.slug, "x")).await;
                 match needs()[operation.root_id()] {
+                    None if is_persons(&operation) => assert_eq!(answer.error(), "not_a_person", "{}", operation.id),
                     None => assert_eq!(answer.status, StatusCode::OK, "{}", operation.id),
                     Some(scope) => {
                         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}: {}", operation.id, answer.text);
@@ -328,7 +365,9 @@ async fn p28_each_management_scope_opens_exactly_its_own_routes() {
                 let needed = *table.get(operation.root_id()).unwrap_or_else(|| panic!("{} is not in the table", operation.id));
                 used.insert(operation.root_id().to_owned());
                 let platform = is_platform(operation);
-                let allowed = needed.is_none_or(|needed| needed == scope) && (!platform || tenant.slug == "default");
+                let allowed = needed.is_none_or(|needed| needed == scope)
+                    && (!platform || tenant.slug == "default")
+                    && !is_persons(operation);
                 for header in [key.basic(), bearer(&token)] {
                     let path = operation.path_of_nothing(&tenant.slug);
                     let answer = operation.call(&server.with(&header), &path).await;
@@ -338,7 +377,8 @@ async fn p28_each_management_scope_opens_exactly_its_own_routes() {
                         assert!(!refused && !answer.status.is_server_error(), "{scope} at {}: {}", operation.id, answer.text);
                     } else {
                         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{scope} of {} at {}", tenant.slug, operation.id);
-                        assert_eq!(answer.error(), "insufficient_scope");
+                        let error = if is_persons(operation) { "not_a_person" } else { "insufficient_scope" };
+                        assert_eq!(answer.error(), error);
                     }
                 }
             }
@@ -353,6 +393,14 @@ async fn p28_the_document_names_the_scope_that_each_operation_really_needs() {
     let table = needs();
     for operation in operations().into_iter().filter(|operation| operation.needs_caller) {
         let scopes: Vec<&str> = table[operation.root_id()].into_iter().collect();
+        if is_persons(&operation) {
+            assert_eq!(operation.document["security"], json!([{ "bearer": [] }, { "session": [] }]), "{}", operation.id);
+            continue;
+        }
+        if operation.root_id() == "showMe" {
+            assert_eq!(operation.document["security"], json!([{ "bearer": [] }, { "basic": [] }, { "session": [] }]));
+            continue;
+        }
         assert_eq!(operation.document["security"], json!([{ "bearer": scopes }, { "basic": scopes }]), "{}", operation.id);
     }
 }

@@ -1,8 +1,12 @@
-//! The exchange without its record, for `make bench` alone: the ceiling that the real one is measured against. It
-//! makes its own key and tenant, so it can issue nothing that anybody would accept.
+//! The exchange without its record, and the hash of a password without a login, for `make bench` alone: the ceilings that
+//! the real ones are measured against. The exchange makes its own key and tenant, so it can issue nothing that anybody
+//! would accept.
 
 use std::collections::HashMap;
 
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use claviger_store::api_key::SecretMac;
 use claviger_store::id::{KeyId, TenantId};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::mint::{Grant, mint};
+use crate::password::Cost;
 use crate::random::Random;
 use crate::scope::ScopeSet;
 use crate::secret::{AppKeyCredential, Peppers, new_key_id, new_secret};
@@ -71,5 +76,39 @@ impl BareExchange {
             not_after: None,
         };
         mint(&self.signer, &grant, Clock::System.now(), &self.random).ok().map(|minted| minted.jwt)
+    }
+}
+
+/// argon2id at the usual cost, in memory that is kept.
+pub struct BareHash {
+    argon2: Argon2<'static>,
+    blocks: Vec<Block>,
+}
+
+/// Of the bench's own people; nobody else's.
+const SALT: &[u8; 16] = b"the bench's salt";
+
+impl BareHash {
+    /// Gets the memory.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let Cost { memory_kib, iterations } = Cost::default();
+        let params = Params::new(memory_kib, iterations, 1, Some(32)).ok()?;
+        let blocks = vec![Block::new(); params.block_count()];
+        Some(Self { argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params), blocks })
+    }
+
+    /// Hashes a password.
+    pub fn hash(&mut self, password: &[u8]) -> Option<[u8; 32]> {
+        let mut output = [0; 32];
+        let hashed = self.argon2.hash_password_into_with_memory(password, SALT, &mut output, self.blocks.as_mut_slice());
+        hashed.ok().map(|()| output)
+    }
+
+    /// A password's hash as a PHC string, as it is kept.
+    pub fn kept(&mut self, password: &[u8]) -> Option<String> {
+        let hash = STANDARD_NO_PAD.encode(self.hash(password)?);
+        let Cost { memory_kib, iterations } = Cost::default();
+        Some(format!("$argon2id$v=19$m={memory_kib},t={iterations},p=1${}${hash}", STANDARD_NO_PAD.encode(SALT)))
     }
 }

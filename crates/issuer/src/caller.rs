@@ -244,7 +244,11 @@ impl Issuer {
         // Our signature alone does not do: the record must know it, and not as called back.
         let record = self.directory.issued_token(entry.tenant.id, id, kept_until).await?;
         match record {
-            Some(record) if record.revoked.is_none() && record.family == family => {}
+            Some(record)
+                if record.revoked.is_none()
+                    && record.expires_at == kept_until
+                    && record.family == family
+                    && record.key.as_ref().map(KeyId::as_str) == token.key_id.as_deref() => {}
             _ => return Err(invalid("it was called back")),
         }
         Ok(VerifiedToken { principal, token, id, kept_until, family })

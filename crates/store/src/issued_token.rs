@@ -19,6 +19,8 @@ pub struct IssuedToken {
     pub key: Option<KeyId>,
     /// The token family it belongs to, if there is one.
     pub family: Option<FamilyId>,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
     /// When it was called back, and by whom.
     pub revoked: Option<Evidence>,
 }
@@ -38,7 +40,7 @@ impl TenantTx<'_> {
         .await?;
         row.map(|row| {
             let revoked = evidence("issued_tokens", (row.revoked_at, row.revoked_by))?;
-            Ok(IssuedToken { key: row.key, family: row.family, revoked })
+            Ok(IssuedToken { key: row.key, family: row.family, expires_at, revoked })
         })
         .transpose()
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use claviger_issuer::bench::BareExchange;
+use claviger_issuer::bench::{BareExchange, BareHash};
 
 /// A server that looks up, compares the MAC, builds the claims and signs, and records nothing.
 pub(crate) struct Bare {
@@ -67,4 +67,26 @@ pub(crate) fn in_process(measure: Duration) -> f64 {
         done += 256;
     }
     done as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Hashes of passwords on a thread for each core: how many threads, and how many in a second.
+pub(crate) fn hashing(measure: Duration) -> (usize, f64) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let hash_on = || {
+        let mut hash = BareHash::new().unwrap();
+        // The first one gets the memory.
+        hash.hash(b"a password").unwrap();
+        let started = Instant::now();
+        let mut done = 0_u64;
+        while started.elapsed() < measure {
+            black_box(hash.hash(b"a password")).unwrap();
+            done += 1;
+        }
+        done as f64 / started.elapsed().as_secs_f64()
+    };
+    let per_second = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(hash_on)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    (threads, per_second)
 }

@@ -36,11 +36,25 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) struct Target {
     /// The listening socket.
     pub(crate) address: SocketAddr,
-    /// Whole requests, see [`request`]. All connections together take them in order and begin anew
-    /// after the last: none is sent twice before each was sent once.
-    pub(crate) requests: Vec<Vec<u8>>,
+    /// What to send.
+    pub(crate) requests: Requests,
     /// The status of a good answer. Only good answers count: a quick refusal must not look like speed.
     pub(crate) expect_status: u16,
+}
+
+/// Whole requests, see [`request`].
+#[derive(Debug, Clone)]
+pub(crate) enum Requests {
+    /// All connections together take them in order and begin anew after the last: none is sent twice before each was
+    /// sent once.
+    InTurn(Vec<Vec<u8>>),
+    /// Each connection has a chain of its own.
+    Chained {
+        /// What each begins with. A connection without a beginning sends nothing.
+        first: Vec<Vec<u8>>,
+        /// Makes the next request of a good answer's body. After any other answer the same request is sent again.
+        next: fn(&[u8]) -> Option<Vec<u8>>,
+    },
 }
 
 /// How hard and how long to press.
@@ -52,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     /// Length of the measurement.
     pub(crate) measure: Duration,
+    /// How long a connection waits after an answer that was not good.
+    pub(crate) pause: Duration,
 }
 
 /// What one run showed.
@@ -126,13 +142,13 @@ pub(crate) async fn run(target: &Target, plan: &Plan) -> Outcome {
 /// [`run`] with another wait for the last answers than ten seconds.
 pub(crate) async fn run_with_grace(target: &Target, plan: &Plan, grace: Duration) -> Outcome {
     // Connections live in tasks, so the requests are shared; copied once, before the clock starts.
-    let shared = Arc::new(Shared { target: target.clone(), next: AtomicUsize::new(0) });
+    let shared = Arc::new(Shared { target: target.clone(), pause: plan.pause, next: AtomicUsize::new(0) });
     let from = Instant::now() + plan.warm_up;
     let until = from + plan.measure;
     let window = Window { from, until, latest: until + grace };
     let mut connections = JoinSet::new();
-    for _ in 0..plan.concurrency {
-        connections.spawn(keep_busy(Arc::clone(&shared), window));
+    for number in 0..plan.concurrency {
+        connections.spawn(keep_busy(Arc::clone(&shared), number, window));
     }
     let mut total = Tally::default();
     while let Some(ended) = connections.join_next().await {
@@ -155,42 +171,70 @@ struct Window {
 /// What the connections of one run have in common.
 struct Shared {
     target: Target,
+    pause: Duration,
     next: AtomicUsize,
 }
 
 impl Shared {
+    /// What a connection sends first, if that is its own business.
+    fn first_request(&self, number: usize) -> Option<Vec<u8>> {
+        match &self.target.requests {
+            Requests::InTurn(_) => None,
+            Requests::Chained { first, .. } => first.get(number).cloned(),
+        }
+    }
+
     fn next_request(&self) -> Option<&[u8]> {
-        let requests = &self.target.requests;
+        let Requests::InTurn(requests) = &self.target.requests else { return None };
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let position = turn.checked_rem(requests.len())?;
         requests.get(position).map(Vec::as_slice)
     }
 }
 
-async fn keep_busy(shared: Arc<Shared>, window: Window) -> Tally {
+async fn keep_busy(shared: Arc<Shared>, number: usize, window: Window) -> Tally {
     let mut tally = Tally::default();
     // One timer for the whole life of the connection instead of one per request.
-    if timeout_at(window.latest.into(), exchange_until_end(&shared, window, &mut tally)).await.is_err() {
+    if timeout_at(window.latest.into(), exchange_until_end(&shared, number, window, &mut tally)).await.is_err() {
         tally.errors += 1;
     }
     tally
 }
 
-async fn exchange_until_end(shared: &Shared, window: Window, tally: &mut Tally) {
-    let mut buffer = Buffer::new();
+async fn exchange_until_end(shared: &Shared, number: usize, window: Window, tally: &mut Tally) {
+    let Target { address, requests, expect_status } = &shared.target;
+    let next = match requests {
+        Requests::InTurn(_) => None,
+        Requests::Chained { next, .. } => Some(next),
+    };
+    let mut buffer = next.map_or_else(Buffer::new, |_| Buffer::keeping_bodies());
+    let mut own = shared.first_request(number);
     let mut connection = None;
     let mut started = Instant::now();
     while started < window.until {
-        let Some(request) = shared.next_request() else {
+        let Some(request) = own.as_deref().or_else(|| shared.next_request()) else {
             return;
         };
-        let answer = exchange(&mut connection, shared.target.address, &mut buffer, request).await;
-        let now = Instant::now();
+        let answer = exchange(&mut connection, *address, &mut buffer, request).await;
+        let mut now = Instant::now();
         match answer {
             Ok(answer) => {
-                tally.note(answer, shared.target.expect_status, started, now, window);
+                tally.note(answer, *expect_status, started, now, window);
                 if answer.close {
                     connection = None;
+                }
+                if answer.status != *expect_status {
+                    if !shared.pause.is_zero() {
+                        sleep(shared.pause).await;
+                        now = Instant::now();
+                    }
+                } else if let Some(next) = next {
+                    own = next(buffer.body());
+                    if own.is_none() {
+                        // A good answer that leads nowhere.
+                        tally.errors += 1;
+                        return;
+                    }
                 }
             }
             Err(_) => {

@@ -15,12 +15,14 @@ mod report;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use driver::{Answer, Buffer, Histogram, Outcome, Plan, Target, read_answer, request, run, run_blocking, run_with_grace};
+use driver::{
+    Answer, Buffer, Histogram, Outcome, Plan, Requests, Target, read_answer, request, run, run_blocking, run_with_grace,
+};
 use report::{Cost, Machine, Measured, Report, Row, Usage, family};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -175,6 +177,27 @@ async fn the_answer_to_head_has_no_body() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_wanted_is_kept_whole_until_the_next_answer() {
+    let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello\
+        HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nbo\r\n3\r\ndy!\r\n0\r\n\r\n\
+        HTTP/1.1 204 No Content\r\n\r\n\
+        HTTP/1.1 200 OK\r\n\r\nuntil the end";
+    for step in [1, 3, 4096] {
+        let (mut near, mut far) = tokio::io::duplex(step);
+        let writer = tokio::spawn(async move { far.write_all(bytes).await.unwrap() });
+        let mut buffer = Buffer::keeping_bodies();
+        for body in ["hello", "body!", "", "until the end"] {
+            read_answer(&mut near, &mut buffer, false).await.unwrap();
+            assert_eq!(buffer.body(), body.as_bytes(), "{step} bytes at a time");
+        }
+        writer.await.unwrap();
+    }
+    let mut buffer = Buffer::new();
+    read_answer(&mut &bytes[..], &mut buffer, false).await.unwrap();
+    assert_eq!(buffer.body(), b"");
+}
+
+#[tokio::test]
 async fn broken_answers_are_errors() {
     let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(20_000));
     let broken: [&[u8]; 7] = [
@@ -213,14 +236,20 @@ struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
+    paths: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     fn start(reply: fn(usize) -> Reply) -> Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let server = Server { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
-        let (connections, requests) = (server.connections.clone(), server.requests.clone());
+        let server = Server {
+            address: listener.local_addr().unwrap(),
+            connections: Arc::default(),
+            requests: Arc::default(),
+            paths: Arc::default(),
+        };
+        let (connections, requests, paths) = (server.connections.clone(), server.requests.clone(), server.paths.clone());
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
@@ -228,7 +257,7 @@ impl Server {
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
                     connections.fetch_add(1, Ordering::Relaxed);
-                    tokio::spawn(serve(stream, requests.clone(), reply));
+                    tokio::spawn(serve(stream, requests.clone(), paths.clone(), reply));
                 }
             });
         });
@@ -236,11 +265,15 @@ impl Server {
     }
 
     fn target(&self) -> Target {
-        Target { address: self.address, requests: vec![request("GET", "/", "localhost", &[], None)], expect_status: 200 }
+        Target {
+            address: self.address,
+            requests: Requests::InTurn(vec![request("GET", "/", "localhost", &[], None)]),
+            expect_status: 200,
+        }
     }
 }
 
-async fn serve(mut stream: TcpStream, requests: Arc<AtomicUsize>, reply: fn(usize) -> Reply) {
+async fn serve(mut stream: TcpStream, requests: Arc<AtomicUsize>, paths: Arc<Mutex<Vec<String>>>, reply: fn(usize) -> Reply) {
     stream.set_nodelay(true).unwrap();
     let mut bytes = [0; 1024];
     let mut filled = 0;
@@ -252,6 +285,8 @@ async fn serve(mut stream: TcpStream, requests: Arc<AtomicUsize>, reply: fn(usiz
         if !bytes[..filled].ends_with(b"\r\n\r\n") {
             continue;
         }
+        let path = String::from_utf8_lossy(&bytes[..filled]).split(' ').nth(1).unwrap_or_default().to_owned();
+        paths.lock().unwrap().push(path);
         filled = 0;
         let number = requests.fetch_add(1, Ordering::Relaxed);
         let (text, close) = match reply(number) {
@@ -267,7 +302,7 @@ async fn serve(mut stream: TcpStream, requests: Arc<AtomicUsize>, reply: fn(usiz
 }
 
 fn short_plan(concurrency: usize) -> Plan {
-    Plan { concurrency, warm_up: Duration::from_millis(20), measure: Duration::from_millis(200) }
+    Plan { concurrency, warm_up: Duration::from_millis(20), measure: Duration::from_millis(200), pause: Duration::ZERO }
 }
 
 #[test]
@@ -335,7 +370,7 @@ fn a_refused_connection_is_an_error() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Target {
         address: free.local_addr().unwrap(),
-        requests: vec![request("GET", "/", "localhost", &[], None)],
+        requests: Requests::InTurn(vec![request("GET", "/", "localhost", &[], None)]),
         expect_status: 200,
     };
     drop(free);
@@ -360,7 +395,10 @@ fn requests_are_sent_in_turn() {
         _ => Reply::Say("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"),
     });
     let target = Target {
-        requests: vec![request("GET", "/", "localhost", &[], None), request("HEAD", "/", "localhost", &[], None)],
+        requests: Requests::InTurn(vec![
+            request("GET", "/", "localhost", &[], None),
+            request("HEAD", "/", "localhost", &[], None),
+        ]),
         ..server.target()
     };
     let outcome = run_blocking(&target, &short_plan(1)).unwrap();
@@ -368,10 +406,54 @@ fn requests_are_sent_in_turn() {
     assert!(outcome.answers > 1);
 }
 
+/// The request for the path that the answer names.
+fn follow(body: &[u8]) -> Option<Vec<u8>> {
+    let path = std::str::from_utf8(body).ok()?.strip_prefix("go to ")?;
+    Some(request("GET", path, "localhost", &[], None))
+}
+
+#[test]
+fn a_chain_follows_its_own_answers() {
+    let server = Server::start(|number| match number {
+        // Asked again after an answer that is not good.
+        3 => Reply::Say(BUSY),
+        _ => Reply::Say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\ngo to /abc"),
+    });
+    let first = vec![request("GET", "/", "localhost", &[], None)];
+    let target = Target { requests: Requests::Chained { first, next: follow }, ..server.target() };
+    // The second connection has no beginning.
+    let outcome = run_blocking(&target, &short_plan(2)).unwrap();
+    assert_eq!(outcome.errors, 0);
+    assert_eq!(outcome.unexpected, BTreeMap::from([(503, 1)]));
+    assert!(outcome.requests > 4);
+    assert_eq!(server.connections.load(Ordering::Relaxed), 1);
+    let paths = server.paths.lock().unwrap();
+    assert_eq!(paths[0], "/");
+    assert!(paths.len() > 4 && paths[1..].iter().all(|path| path == "/abc"), "{:?}", &paths[..5]);
+}
+
+#[test]
+fn a_good_answer_that_leads_nowhere_ends_its_chain() {
+    let server = Server::start(|_| Reply::Say(HELLO));
+    let first = vec![request("GET", "/", "localhost", &[], None); 2];
+    let target = Target { requests: Requests::Chained { first, next: follow }, ..server.target() };
+    let outcome = run_blocking(&target, &short_plan(2)).unwrap();
+    assert_eq!((outcome.answers, outcome.errors), (2, 2));
+}
+
+#[test]
+fn whoever_was_refused_may_be_told_to_wait() {
+    let server = Server::start(|_| Reply::Say(BUSY));
+    let plan = Plan { pause: Duration::from_millis(50), ..short_plan(1) };
+    let outcome = run_blocking(&server.target(), &plan).unwrap();
+    assert_eq!(outcome.errors, 0);
+    assert!((2..=5).contains(&outcome.answers), "{}", outcome.answers);
+}
+
 #[tokio::test]
 async fn without_requests_nothing_happens() {
     let server = Server::start(|_| Reply::Say(HELLO));
-    let target = Target { requests: Vec::new(), ..server.target() };
+    let target = Target { requests: Requests::InTurn(Vec::new()), ..server.target() };
     let outcome = run(&target, &short_plan(2)).await;
     assert_eq!((outcome.answers, outcome.errors), (0, 0));
     assert_eq!(outcome.per_second, 0.0);
@@ -379,7 +461,7 @@ async fn without_requests_nothing_happens() {
 
 fn measure_and_print(concurrency: usize) {
     let server = Server::start(|_| Reply::Say(HELLO));
-    let plan = Plan { concurrency, warm_up: Duration::from_secs(1), measure: Duration::from_secs(4) };
+    let plan = Plan { concurrency, warm_up: Duration::from_secs(1), measure: Duration::from_secs(4), pause: Duration::ZERO };
     let before = own_thread_cpu();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(run(&server.target(), &plan));

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::caller::{Anyone, Caller, UsersRead, UsersWrite};
+use crate::caller::{APerson, Caller, UsersRead, UsersWrite};
 use crate::cookies::Cookies;
 use crate::problem::{Answer, Answered};
 use crate::v1::users::UserInPath;
@@ -75,7 +75,7 @@ pub(crate) fn current(caller: &claviger_issuer::caller::Caller) -> Option<Uuid> 
     security(("bearer" = []), ("session" = [])),
 )]
 #[get("/v1/me/sessions")]
-pub(crate) async fn mine(caller: Caller<Anyone>, issuer: Data<Issuer>) -> Answered<Json<LoginsView>> {
+pub(crate) async fn mine(caller: Caller<APerson>, issuer: Data<Issuer>) -> Answered<Json<LoginsView>> {
     let id = own_id(&caller)?;
     Ok(Json(LoginsView::of(issuer.logins(caller.tenant(), id).await?, current(&caller.who))))
 }
@@ -90,7 +90,7 @@ pub(crate) async fn mine(caller: Caller<Anyone>, issuer: Data<Issuer>) -> Answer
     security(("bearer" = []), ("session" = [])),
 )]
 #[delete("/v1/me/sessions")]
-pub(crate) async fn end_mine(caller: Caller<Anyone>, issuer: Data<Issuer>) -> Answered<HttpResponse> {
+pub(crate) async fn end_mine(caller: Caller<APerson>, issuer: Data<Issuer>) -> Answered<HttpResponse> {
     let id = own_id(&caller)?;
     issuer.end_all_logins(caller.tenant(), &caller.actor(), id).await?;
     let cookies = Cookies::of(&caller.who.tenant().tenant.slug);
@@ -110,7 +110,7 @@ pub(crate) async fn end_mine(caller: Caller<Anyone>, issuer: Data<Issuer>) -> An
 )]
 #[delete("/v1/me/sessions/{id}")]
 pub(crate) async fn end_one_of_mine(
-    caller: Caller<Anyone>,
+    caller: Caller<APerson>,
     issuer: Data<Issuer>,
     path: Path<LoginInPath>,
 ) -> Answered<HttpResponse> {
@@ -147,12 +147,11 @@ pub(crate) struct PasswordChangeIn {
 )]
 #[post("/v1/me/password")]
 pub(crate) async fn change_my_password(
-    caller: Caller<Anyone>,
+    caller: Caller<APerson>,
     req: HttpRequest,
     issuer: Data<Issuer>,
     body: Body<PasswordChangeIn>,
 ) -> Answered<HttpResponse> {
-    own_id(&caller)?;
     let PasswordChangeIn { current_password, new_password } = body.take()?;
     let cookies = Cookies::of(&caller.who.tenant().tenant.slug);
     let device = cookies.device(&req);
@@ -255,7 +254,7 @@ pub(crate) async fn set_password(
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn own_id(caller: &Caller<Anyone>) -> Answered<UserId> {
+fn own_id(caller: &Caller<APerson>) -> Answered<UserId> {
     let person = caller.who.person()?;
     Ok(person.user().map_err(claviger_issuer::Failure::from)?.id)
 }

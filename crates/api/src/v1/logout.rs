@@ -4,7 +4,7 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, post};
 use claviger_issuer::Issuer;
 
-use crate::caller::{Anyone, Caller};
+use crate::caller::{APerson, Caller};
 use crate::cookies::Cookies;
 use crate::problem::Answered;
 
@@ -24,7 +24,7 @@ pub(crate) const CLEAR_SITE_DATA: (&str, &str) = ("clear-site-data", "\"cache\",
     security(("bearer" = []), ("session" = [])),
 )]
 #[post("/v1/logout")]
-pub(crate) async fn create(caller: Caller<Anyone>, issuer: Data<Issuer>) -> Answered<HttpResponse> {
+pub(crate) async fn create(caller: Caller<APerson>, issuer: Data<Issuer>) -> Answered<HttpResponse> {
     issuer.log_out(&caller.who).await?;
     let cookies = Cookies::of(&caller.who.tenant().tenant.slug);
     Ok(HttpResponse::NoContent().cookie(cookies.clear_session()).insert_header(CLEAR_SITE_DATA).finish())

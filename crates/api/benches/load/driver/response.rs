@@ -1,4 +1,4 @@
-//! Reads one HTTP/1.1 answer off a connection and throws its body away.
+//! Reads one HTTP/1.1 answer off a connection and throws its body away, unless it is wanted.
 //!
 //! The head is left to `httparse`; where the answer ends follows RFC 9112 §6.3.
 
@@ -24,12 +24,24 @@ pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// The last answer's body, where somebody wants it.
+    body: Option<Vec<u8>>,
 }
 
 impl Buffer {
     /// An empty buffer.
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; BUFFER_BYTES], start: 0, end: 0 }
+        Self { bytes: vec![0; BUFFER_BYTES], start: 0, end: 0, body: None }
+    }
+
+    /// An empty buffer that keeps the last answer's body.
+    pub(crate) fn keeping_bodies() -> Self {
+        Self { body: Some(Vec::new()), ..Self::new() }
+    }
+
+    /// The last answer's body, unless it is not kept.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_default()
     }
 
     /// Whether every byte read so far was understood.
@@ -78,17 +90,25 @@ impl Buffer {
         Ok(())
     }
 
-    /// Skips this many bytes of the answer.
+    /// Goes past so many bytes that are there, which are the body's.
+    fn pass(&mut self, count: usize) {
+        if let Some(body) = &mut self.body {
+            body.extend_from_slice(self.bytes.get(self.start..self.start + count).unwrap_or_default());
+        }
+        self.consume(count);
+    }
+
+    /// Goes past this many bytes of the body.
     async fn skip<S: AsyncRead + Unpin>(&mut self, stream: &mut S, mut count: u64) -> io::Result<()> {
         loop {
             let here = self.pending().len();
             if let Ok(count) = usize::try_from(count)
                 && count <= here
             {
-                self.consume(count);
+                self.pass(count);
                 return Ok(());
             }
-            self.consume(here);
+            self.pass(here);
             count -= here as u64;
             self.fill_more(stream).await?;
         }
@@ -121,6 +141,9 @@ pub(crate) async fn read_answer<S: AsyncRead + Unpin>(stream: &mut S, buffer: &m
         }
     };
     buffer.consume(head.length);
+    if let Some(body) = &mut buffer.body {
+        body.clear();
+    }
     let mut close = head.close;
     match head.body {
         _ if to_head || matches!(head.status, 204 | 304) => {}
@@ -128,9 +151,11 @@ pub(crate) async fn read_answer<S: AsyncRead + Unpin>(stream: &mut S, buffer: &m
         Body::Chunked => skip_chunks(stream, buffer).await?,
         Body::UntilClose => {
             close = true;
-            buffer.clear();
-            while buffer.fill(stream).await? > 0 {
-                buffer.clear();
+            loop {
+                buffer.pass(buffer.pending().len());
+                if buffer.fill(stream).await? == 0 {
+                    break;
+                }
             }
         }
     }
