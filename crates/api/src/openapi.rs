@@ -42,14 +42,16 @@ pub fn document() -> Value {
     let (_, tenant_only) = App::new().into_utoipa_app().configure(routes::tenant_only_routes).split_for_parts();
     let mut document = serde_json::to_value(root).unwrap_or_default();
     let tenant = serde_json::to_value(tenant).unwrap_or_default();
-    let schemas = tenant.pointer("/components/schemas").and_then(Value::as_object).cloned().unwrap_or_default();
-    if let Some(all) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
-        all.extend(schemas);
+    let tenant_only = serde_json::to_value(tenant_only).unwrap_or_default();
+    for part in [&tenant, &tenant_only] {
+        let schemas = part.pointer("/components/schemas").and_then(Value::as_object).cloned().unwrap_or_default();
+        if let Some(all) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+            all.extend(schemas);
+        }
     }
     if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
         components.insert("securitySchemes".into(), security_schemes());
     }
-    let tenant_only = serde_json::to_value(tenant_only).unwrap_or_default();
     let paths_of = |part: &Value| part.get("paths").and_then(Value::as_object).cloned().unwrap_or_default();
     let (shared, tenant_only) = (paths_of(&tenant), paths_of(&tenant_only));
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {

@@ -90,14 +90,16 @@ pub fn tokens(answer: &Answer) -> Tokens {
 
 /// A refusal that tells nothing.
 pub fn assert_refused(what: &str, answer: &Answer) {
-    assert_eq!((answer.status, answer.error().as_str()), (StatusCode::UNAUTHORIZED, "invalid_grant"), "{what}: {}", answer.text);
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what}: {}", answer.text);
+    assert_eq!(answer.error(), "invalid_grant", "{what}: {}", answer.text);
     assert!(answer.json().get("reason").is_none(), "{what}: {}", answer.text);
     assert!(answer.json().get("access_token").is_none(), "{what}");
 }
 
 /// A refusal because a token of the login was used twice.
 pub fn assert_reused(what: &str, answer: &Answer) {
-    assert_eq!((answer.status, answer.error().as_str()), (StatusCode::UNAUTHORIZED, "invalid_grant"), "{what}: {}", answer.text);
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what}: {}", answer.text);
+    assert_eq!(answer.error(), "invalid_grant", "{what}: {}", answer.text);
     assert_eq!(answer.json()["reason"], "refresh_token_reused", "{what}: {}", answer.text);
 }
 
