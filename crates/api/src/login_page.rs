@@ -229,14 +229,16 @@ pub(crate) async fn ask_to_sign_out(req: HttpRequest, issuer: Data<Issuer>) -> A
 
 /// The question, to whoever is signed in; otherwise that nobody is.
 async fn ask(place: &Place, req: &HttpRequest, issuer: &Issuer) -> Answered<HttpResponse> {
-    let Some(cookie) = place.cookies().session(req) else { return signed_out(place) };
+    let Some(cookie) = place.cookies().session(req) else { return nobody(place) };
     let Ok(caller) = issuer.signed_in(&place.tenant, &cookie, request_info(req)).await else { return signed_out(place) };
     let token = issuer.form_token(place.tenant.tenant.id, cookie.expose_secret());
     let page = LogoutPage { tenant_name: place.name(), base: &place.base, username: caller.principal.username(), token: &token };
     respond(StatusCode::OK, &page)
 }
 
-fn signed_out(place: &Place) -> Answered<HttpResponse> {
+/// Says that nobody is signed in, and touches no cookie: a request from another site comes without ours, and must not be
+/// answered in a way that removes it.
+fn nobody(place: &Place) -> Answered<HttpResponse> {
     let login = format!("{}/login", place.base);
     let page = MessagePage {
         tenant_name: Some(place.name()),
@@ -244,7 +246,12 @@ fn signed_out(place: &Place) -> Answered<HttpResponse> {
         text: "Nobody is signed in here in this browser.",
         link: Some((&login, "Sign in")),
     };
-    let mut response = respond(StatusCode::OK, &page)?;
+    respond(StatusCode::OK, &page)
+}
+
+/// The same to a browser whose cookie is worth nothing any more.
+fn signed_out(place: &Place) -> Answered<HttpResponse> {
+    let mut response = nobody(place)?;
     response.add_cookie(&place.cookies().clear_session()).map_err(|_| Answer::internal())?;
     Ok(response)
 }
@@ -262,7 +269,7 @@ fn signed_out(place: &Place) -> Answered<HttpResponse> {
 #[post("/logout")]
 pub(crate) async fn sign_out(req: HttpRequest, issuer: Data<Issuer>, form: FormBody<PlainForm>) -> Answered<HttpResponse> {
     let place = Place::of(&req).await?;
-    let Some(cookie) = place.cookies().session(&req) else { return signed_out(&place) };
+    let Some(cookie) = place.cookies().session(&req) else { return nobody(&place) };
     let token = form.take().map(|form| form.csrf).unwrap_or_default();
     if !place.admits(&req, &issuer, Some(cookie.expose_secret()), &token) {
         return ask(&place, &req, &issuer).await;

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use claviger_issuer::settings::{RefreshRule, TenantSettings};
 use futures_util::future::join_all;
 use refresh_support::{
-    Parts, Tokens, assert_refused, assert_reused, count, family, log_in, me, newcomer, next, options, pass, refresh, tokens, trail,
+    Parts, Tokens, assert_refused, assert_reused, count, family, log_in, me, newcomer, next, options, pass, refresh, tokens,
+    trail,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -74,7 +75,10 @@ async fn scenario_25_a_refresh_token_becomes_the_next_one_and_an_access_token_wi
         assert!(!kept.windows(16).any(|window| clear.as_bytes().windows(16).any(|part| part == window)));
     }
     let recorded: Vec<(Uuid, Option<Uuid>, String)> =
-        sqlx::query_as("SELECT jti, family_id, subject FROM issued_tokens ORDER BY issued_at").fetch_all(&mut database).await.unwrap();
+        sqlx::query_as("SELECT jti, family_id, subject FROM issued_tokens ORDER BY issued_at")
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
     assert_eq!(recorded.len(), 2);
     for token in [&before, &after] {
         let jti: Uuid = token["jti"].as_str().unwrap().parse().unwrap();
@@ -84,7 +88,10 @@ async fn scenario_25_a_refresh_token_becomes_the_next_one_and_an_access_token_wi
     let entries = trail(&tenant, "token.refresh", id).await;
     assert_eq!(entries.len(), 1);
     let entry = &entries[0];
-    assert_eq!((entry.outcome.as_str(), entry.actor.clone(), entry.subject.clone()), ("ok", format!("user:{user}"), format!("user:{user}")));
+    assert_eq!(
+        (entry.outcome.as_str(), entry.actor.clone(), entry.subject.clone()),
+        ("ok", format!("user:{user}"), format!("user:{user}"))
+    );
     assert_eq!(detail(entry)["generation"], 0);
     assert_eq!(entry.request_id, answer.header("x-request-id"));
 
@@ -499,11 +506,8 @@ async fn a_refresh_whose_record_is_blocked_is_a_503_and_the_retry_is_right() {
     let mut database = server.database.superuser().await;
     run(&mut database, "BEGIN; LOCK TABLE audit_heads IN ACCESS EXCLUSIVE MODE").await;
     let began = Instant::now();
-    let (one, other, theft) = tokio::join!(
-        refresh(&server, &fresh.refresh),
-        refresh(&server, &fresh.refresh),
-        refresh(&server, &stolen[0].refresh)
-    );
+    let (one, other, theft) =
+        tokio::join!(refresh(&server, &fresh.refresh), refresh(&server, &fresh.refresh), refresh(&server, &stolen[0].refresh));
     assert!(began.elapsed() < Duration::from_secs(10));
     for answer in [one, other, theft] {
         assert_unknown("blocked", &answer);

@@ -13,8 +13,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use claviger_issuer::key::KeyChange;
 use claviger_issuer::audit::Actor;
+use claviger_issuer::key::KeyChange;
 use refresh_support::{
     Parts, Tokens, assert_refused, count, family, log_in, me, newcomer, next, options, refresh, refresh_as, tokens, trail,
 };
@@ -255,7 +255,9 @@ async fn a_token_of_a_client_is_revoked_by_that_client_alone() {
     assert_eq!(family(&mut database, first.family()).await, before);
     assert_eq!(me(&server, &second.access).await.status, StatusCode::OK);
     assert_done("by the client", &server.with(&client.basic()).introspect("/v1/token/revoke", &second.refresh).await);
-    family(&mut database, first.family()).await.assert_ended("revoked", &format!("user:{}", claims(&first.access)["sub"].as_str().unwrap()));
+    family(&mut database, first.family())
+        .await
+        .assert_ended("revoked", &format!("user:{}", claims(&first.access)["sub"].as_str().unwrap()));
     assert_refused("revoked", &refresh_as(&server, &client.basic(), &second.refresh).await);
 }
 

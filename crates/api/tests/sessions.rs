@@ -13,6 +13,7 @@ mod people;
 mod support;
 
 use claviger_issuer::audit::Actor;
+use claviger_issuer::clock::Clock;
 use claviger_issuer::settings::{SessionRule, TenantSettings};
 use claviger_issuer::tenant::TenantChange;
 use claviger_issuer::user::UserChange;
@@ -325,10 +326,11 @@ async fn a_session_ends_when_it_idles_and_at_its_end_whatever_happens() {
 
 #[actix_web::test]
 async fn a_session_is_over_at_once_on_every_replica_when_its_person_may_not_act() {
-    let server = Server::start().await;
+    // When a tenant was suspended is compared with when a session began, which the database says.
+    let server = Server::start_with(Options { clock: Some(Clock::System), ..Options::default() }).await;
     let tenant = server.tenant("acme").await;
     let alice = tenant.user("alice", Some(PASSWORD)).await;
-    let replica = server.replica(Options::default()).await;
+    let replica = server.replica(Options { clock: Some(Clock::System), ..Options::default() }).await;
     let browser = Browser::signed_in(&tenant, "alice", PASSWORD).await;
     let elsewhere = async || {
         let cookie = format!("{}={}", browser.name("session"), browser.cookie("session").unwrap());

@@ -1,5 +1,6 @@
 //! The binary under load, and the people, keys and tokens that the load is made with.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,8 +13,10 @@ use serde_json::{Value, json};
 use crate::driver::{self, Plan, Requests, Target};
 use crate::report::{self, Cost, Measured, Row, Usage};
 
-/// People that can log in. More than one connection has an attempt under way for at the same time.
-pub(crate) const PEOPLE: usize = 64;
+/// What a client that was refused for overload is told to wait.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// People that can log in: more than there are connections, so that hardly anybody has two attempts under way.
+const PEOPLE: usize = 64;
 const PASSWORD: &str = "correct horse battery staple";
 const LOGIN: &str = "/t/bench/v1/login";
 
@@ -27,11 +30,15 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(data_dir: &Path) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = claviger(data_dir).args(["serve", "--listen", &address.to_string()]).stdout(Stdio::null()).spawn().unwrap();
-        let server = Self { child, data_dir: data_dir.to_owned(), address };
+        // Each refused attempt is a line, and a storm has thousands.
+        let log = File::create(data_dir.join("bench.log")).unwrap();
+        let mut command = claviger(data_dir);
+        command.args(["serve", "--listen", &address.to_string()]).stdout(Stdio::null()).stderr(log);
+        let server = Self { child: command.spawn().unwrap(), data_dir: data_dir.to_owned(), address };
         let deadline = Instant::now() + Duration::from_secs(60);
         while !server.is_ready() {
-            assert!(Instant::now() < deadline, "the server is not ready after a minute");
+            let log = || std::fs::read_to_string(data_dir.join("bench.log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "the server is not ready after a minute: {}", log());
             pause(Duration::from_millis(10));
         }
         server

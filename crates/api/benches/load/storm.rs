@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use crate::driver::{self, Plan};
 use crate::report::{Measured, Row};
-use crate::server::{Server, pause};
+use crate::server::{RETRY_AFTER, Server, pause};
 use crate::{Pace, mib};
 
 /// Exchanges and refreshes under way.
 const CONCURRENCY: usize = 4;
 /// Logins under way.
 const ATTEMPTS: usize = 1000;
-/// What a refused client is told to wait.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// What a hash takes, at the usual cost.
 const HASH_BYTES: u64 = 19 * 1024 * 1024;
 /// What a storm may take besides.
