@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::body::FormBody;
 use crate::caller::request_info;
+use crate::cookies::from_here;
 use crate::login_page::{Place, PlainForm};
 use crate::pages::{AccountPage, MessagePage, Moment, SessionLine, respond};
 use crate::problem::{Answer, Answered};
@@ -48,9 +49,13 @@ struct Visit {
 }
 
 impl Visit {
-    /// `Err` holds the way to the login page.
+    /// `Err` holds the way to the login page, or the refusal of what another site sent.
     async fn of(req: &HttpRequest, issuer: &Issuer) -> Answered<Result<Self, HttpResponse>> {
         let place = Place::of(req).await?;
+        if !req.method().is_safe() && !from_here(req, &issuer.settings().origin()) {
+            let account = format!("{}/account", place.base);
+            return Ok(Err(place.stale(&account)?));
+        }
         let login = place.go(&format!("{0}/login?return_to={0}/account", place.base)).finish();
         let Some(cookie) = place.cookies().session(req) else { return Ok(Err(login)) };
         let caller = match issuer.signed_in(&place.tenant, &cookie, request_info(req)).await {

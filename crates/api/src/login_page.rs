@@ -258,17 +258,23 @@ fn signed_out(place: &Place) -> Answered<HttpResponse> {
 
 /// Sign out
 ///
-/// Sent from elsewhere than our own page, it asks first.
+/// Sent without the token of our own page, it asks first; sent from another site, it leads to the question.
 #[utoipa::path(
     tag = "Pages",
     operation_id = "signOut",
     request_body(content = PlainForm, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "Signed out, or the question whether to", content_type = "text/html", body = String)),
+    responses(
+        (status = 200, description = "Signed out, or the question whether to", content_type = "text/html", body = String),
+        (status = 403, description = "The request came from another site", content_type = "text/html", body = String),
+    ),
     security(()),
 )]
 #[post("/logout")]
 pub(crate) async fn sign_out(req: HttpRequest, issuer: Data<Issuer>, form: FormBody<PlainForm>) -> Answered<HttpResponse> {
     let place = Place::of(&req).await?;
+    if !from_here(&req, &issuer.settings().origin()) {
+        return place.stale(&format!("{}/logout", place.base));
+    }
     let Some(cookie) = place.cookies().session(&req) else { return nobody(&place) };
     let token = form.take().map(|form| form.csrf).unwrap_or_default();
     if !place.admits(&req, &issuer, Some(cookie.expose_secret()), &token) {
