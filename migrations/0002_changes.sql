@@ -31,12 +31,14 @@ GRANT SELECT, INSERT, DELETE ON changes TO claviger_app;
 CREATE FUNCTION note_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
+    -- The table that the row belongs to, not the partition that it lies in.
+    kind text := coalesce((SELECT relname FROM pg_class WHERE oid = pg_partition_root(TG_RELID)), TG_TABLE_NAME);
     row_now jsonb := CASE WHEN TG_OP = 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
     subject text := row_now ->> TG_ARGV[0];
     tenant text := row_now ->> TG_ARGV[1];
 BEGIN
-    INSERT INTO changes (tenant_id, kind, subject) VALUES (tenant::uuid, TG_TABLE_NAME, subject);
-    PERFORM pg_notify('claviger_change', TG_TABLE_NAME || ' ' || tenant || ' ' || subject);
+    INSERT INTO changes (tenant_id, kind, subject) VALUES (tenant::uuid, kind, subject);
+    PERFORM pg_notify('claviger_change', kind || ' ' || tenant || ' ' || subject);
     RETURN NULL;
 END $$;
 GRANT EXECUTE ON FUNCTION note_change() TO claviger_app;

@@ -45,7 +45,7 @@ CREATE TRIGGER note_change AFTER UPDATE ON token_families
 CREATE TABLE refresh_tokens (
     tenant_id uuid NOT NULL,
     family_id uuid NOT NULL,
-    generation integer NOT NULL,
+    generation integer NOT NULL CHECK (generation >= 0),
     mac bytea NOT NULL CHECK (octet_length(mac) = 32),
     pepper_version smallint NOT NULL,
     PRIMARY KEY (tenant_id, family_id, generation)

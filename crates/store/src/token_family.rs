@@ -389,10 +389,10 @@ impl TenantTx<'_> {
                    UPDATE token_families f SET generation = a.generation, rotated_at = $7, sealed_answer = a.sealed_answer
                      FROM asked a
                     WHERE f.tenant_id = $1 AND f.id = a.family_id AND f.generation = a.generation - 1 AND f.revoked_at IS NULL
-                RETURNING f.id
+                RETURNING f.id, f.generation
                ), born AS (
                    INSERT INTO refresh_tokens (tenant_id, family_id, generation, mac, pepper_version)
-                   SELECT $1, a.family_id, a.generation, a.mac, a.pepper_version FROM asked a JOIN moved ON moved.id = a.family_id
+                   SELECT $1, a.family_id, a.generation, a.mac, a.pepper_version FROM asked a JOIN moved m ON m.id = a.family_id AND m.generation = a.generation
                )
                SELECT count(*) AS "moved!" FROM moved"#,
             self.tenant.0,

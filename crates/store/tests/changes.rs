@@ -18,8 +18,12 @@ use claviger_store::api_key::SecretMac;
 use claviger_store::audit::Batch;
 use claviger_store::change::{Change, ChangeListener, Sweep};
 use claviger_store::id::{ApplicationId, Owner, TenantId, UserId};
+use claviger_store::token_family::{EndedBy, Principal};
 use claviger_store::{Store, Tx};
-use support::{Database, Furnished, entry, furnish, head, key_id, lines, new_key, now, number, run, token, uuid};
+use support::{
+    BUCKET, Database, Furnished, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session, new_user, now,
+    number, run, successor, token, uuid,
+};
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 /// For what comes within milliseconds, on a machine that does much else.
@@ -61,11 +65,15 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
         }
         "create_user" => {
             let id = UserId(uuid());
-            scoped.create_user(id, &format!("u{id}"), None, now).await.unwrap();
+            scoped.create_user(&new_user(id, &format!("u{id}")), now).await.unwrap();
             vec![format!("users {id}")]
         }
         "set_user_email" => {
             assert!(scoped.set_user_email(at.user, None).await.unwrap());
+            vec![user]
+        }
+        "set_user_roles" => {
+            assert!(scoped.set_user_roles(at.user, &["auditor".to_owned()]).await.unwrap());
             vec![user]
         }
         "set_user_disabled" => {
@@ -100,7 +108,7 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
             vec![format!("api_keys {id}"), format!("api_key_secrets {id}")]
         }
         "update_key" => {
-            assert!(scoped.update_key(&at.key, "new name", &[], None, None).await.unwrap());
+            assert!(scoped.update_key(&at.key, "new name", &[], None, true, None).await.unwrap());
             vec![key]
         }
         "set_key_disabled" => {
@@ -131,6 +139,33 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
             scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
             vec![format!("tenants {other}"), format!("signing_keys {kid}")]
         }
+        "revoke_token" => {
+            assert!(scoped.revoke_token(at.token.id, at.token.expires_at, now, "operator:test").await.unwrap());
+            vec![format!("issued_tokens {}", at.token.id)]
+        }
+        "end_family" => {
+            assert!(scoped.end_family(at.family, now, "operator:test", EndedBy::Reuse).await.unwrap());
+            vec![format!("token_families {}", at.family)]
+        }
+        "end_families" => {
+            let both = [new_family(Principal::Key(at.key.clone())), new_family(Principal::Key(at.key.clone()))];
+            for family in &both {
+                scoped.open_family(family).await.unwrap();
+            }
+            let principal = Principal::Key(at.key.clone());
+            assert_eq!(scoped.end_families(&principal, now, "operator:test", EndedBy::Key).await.unwrap().len(), 2);
+            both.iter().map(|family| format!("token_families {}", family.id)).collect()
+        }
+        "end_session" => {
+            assert!(scoped.end_session(at.session, now, "operator:test", EndedBy::Logout).await.unwrap());
+            vec![format!("sessions {}", at.session)]
+        }
+        "end_sessions" => {
+            let session = new_session(UserId(uuid()));
+            scoped.open_session(&session).await.unwrap();
+            assert_eq!(scoped.end_sessions(session.user, now, "operator:test", EndedBy::Logout).await.unwrap(), 1);
+            vec![format!("sessions {}", session.id)]
+        }
         other => panic!("no such deed: {other}"),
     };
     if commit {
@@ -140,10 +175,11 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
 }
 
 /// In an order in which each can be done: those that end something last.
-const DEEDS: [&str; 19] = [
+const DEEDS: [&str; 20] = [
     "update_tenant",
     "create_user",
     "set_user_email",
+    "set_user_roles",
     "set_user_disabled",
     "create_application",
     "update_application",
@@ -162,24 +198,38 @@ const DEEDS: [&str; 19] = [
     "delete_tenant",
 ];
 
+/// Deeds on rows that lie in partitions. Told under the table's name: a replica does not know the partitions.
+const PARTITIONED_DEEDS: [&str; 5] = ["revoke_token", "end_family", "end_families", "end_session", "end_sessions"];
+
 /// All that a sweep tells, as `table id`.
 fn told_of_all(sweep: &Sweep) -> BTreeSet<String> {
     sweep.changes.iter().map(|change| format!("{} {}", change.table, change.id)).collect()
 }
 
-#[tokio::test]
-async fn every_deed_notes_what_it_changed_and_no_more() {
+async fn assert_notes_what_it_changed(deeds: &[&str]) {
     let (database, store, furnished) = with_tenant().await;
     let mut superuser = database.superuser().await;
-    for name in DEEDS {
+    for &name in deeds {
         run(&mut superuser, "DELETE FROM changes").await;
         let from = store.sweep_start().await.unwrap();
         let expected = deed(&store, &furnished, name, true).await;
         let sweep = store.sweep(from).await.unwrap();
         assert_eq!(told_of_all(&sweep), expected, "{name}");
+        assert_eq!(sweep.changes.len(), expected.len(), "{name} is told once");
         assert!(!sweep.overflow);
         assert!(sweep.changes.iter().all(|change| change.tenant == furnished.tenant) || name == "create_active_signing_key");
     }
+}
+
+#[tokio::test]
+async fn every_deed_notes_what_it_changed_and_no_more() {
+    assert_notes_what_it_changed(&DEEDS).await;
+}
+
+#[tokio::test]
+async fn every_deed_on_a_partitioned_table_notes_what_it_changed_under_the_tables_name() {
+    assert_notes_what_it_changed(&PARTITIONED_DEEDS).await;
+    assert_announces_what_it_changed(&PARTITIONED_DEEDS).await;
 }
 
 #[tokio::test]
@@ -188,7 +238,7 @@ async fn a_deed_that_is_undone_leaves_no_note_and_is_not_announced() {
     let mut superuser = database.superuser().await;
     let before = number(&mut superuser, "SELECT count(*) FROM changes").await;
     let mut listener = store.listen().await.unwrap();
-    for name in DEEDS {
+    for name in DEEDS.into_iter().chain(PARTITIONED_DEEDS) {
         deed(&store, &furnished, name, false).await;
     }
     assert_eq!(number(&mut superuser, "SELECT count(*) FROM changes").await, before);
@@ -212,37 +262,108 @@ async fn a_use_of_a_key_is_no_change_of_it() {
 }
 
 #[tokio::test]
+async fn what_happens_with_every_login_and_refresh_is_no_news() {
+    let (database, store, furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    let before = number(&mut superuser, "SELECT count(*) FROM changes").await;
+    let (user, family, session) = (furnished.user, furnished.family, furnished.session);
+    let mut tx = store.begin_in(furnished.tenant).await.unwrap();
+    let mut scoped = tx.tenant(furnished.tenant).await.unwrap();
+    // Beginning.
+    scoped.open_family(&new_family(Principal::User(user))).await.unwrap();
+    scoped.open_session(&new_session(user)).await.unwrap();
+    scoped.touch_session(session, now() + SECOND).await.unwrap();
+    // Rotating.
+    scoped.lock_families(&[(family, 0)]).await.unwrap();
+    assert_eq!(scoped.rotate_families(&[&successor(family, 1)], now()).await.unwrap(), 1);
+    assert!(scoped.replace_newest(&successor(family, 1), now() + SECOND).await.unwrap());
+    // Passwords are read anew at each login.
+    scoped.set_password(user, &hash("other"), now(), "operator:test").await.unwrap();
+    assert!(scoped.upgrade_password(user, &hash("other"), &hash("stronger")).await.unwrap());
+    assert_eq!(scoped.hold_passwords(&[user]).await.unwrap().len(), 1);
+    scoped.forget_password(user).await.unwrap();
+    // Counting.
+    assert_eq!(scoped.count_attempt(&[(BUCKET, 60)], now()).await.unwrap()[0].used, 2);
+    scoped.give_back_attempts(&[(BUCKET, 1)]).await.unwrap();
+    assert_eq!(scoped.prune_attempts(now() + TimeDelta::days(1)).await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    assert_eq!(number(&mut superuser, "SELECT count(*) FROM changes").await, before);
+}
+
+#[tokio::test]
+async fn an_end_is_told_once_and_a_second_one_is_no_news() {
+    let (database, store, furnished) = with_tenant().await;
+    let mut superuser = database.superuser().await;
+    for name in PARTITIONED_DEEDS {
+        deed(&store, &furnished, name, true).await;
+    }
+    let before = number(&mut superuser, "SELECT count(*) FROM changes").await;
+    let (now, by) = (now(), "operator:test");
+    let mut tx = store.begin_in(furnished.tenant).await.unwrap();
+    let mut scoped = tx.tenant(furnished.tenant).await.unwrap();
+    assert!(!scoped.revoke_token(furnished.token.id, furnished.token.expires_at, now, by).await.unwrap());
+    assert!(!scoped.end_family(furnished.family, now, by, EndedBy::Logout).await.unwrap());
+    let principal = Principal::Key(furnished.key.clone());
+    assert!(scoped.end_families(&principal, now, by, EndedBy::Key).await.unwrap().is_empty());
+    assert!(!scoped.end_session(furnished.session, now, by, EndedBy::Logout).await.unwrap());
+    assert_eq!(scoped.end_sessions(furnished.user, now, by, EndedBy::Logout).await.unwrap(), 0);
+    tx.commit().await.unwrap();
+    assert_eq!(number(&mut superuser, "SELECT count(*) FROM changes").await, before);
+}
+
+#[tokio::test]
 async fn the_tables_that_note_their_changes_are_listed_here_and_lose_no_row() {
     let (database, _store, _furnished) = with_tenant().await;
     let mut superuser = database.superuser().await;
     let noting = lines(
         &mut superuser,
-        "SELECT c.relname::text, encode(t.tgargs, 'escape')
+        "SELECT c.relname::text, replace(encode(t.tgargs, 'escape'), '\\000', ' '),
+                -- After each row's insert, update, delete.
+                concat_ws(' ', CASE WHEN t.tgtype & 3 = 1 THEN 'after row' END, CASE WHEN t.tgtype & 4 <> 0 THEN 'insert' END,
+                          CASE WHEN t.tgtype & 16 <> 0 THEN 'update' END, CASE WHEN t.tgtype & 8 <> 0 THEN 'delete' END),
+                coalesce(substring(pg_get_triggerdef(t.oid) FROM 'WHEN \\((.*)\\) EXECUTE'), 'always')
            FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
-          WHERE p.proname = 'note_change' AND t.tgenabled = 'O'
-            -- After each row's insert and update.
-            AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 0 AND t.tgtype & 4 = 4 AND t.tgtype & 16 = 16
+          WHERE p.proname = 'note_change' AND t.tgenabled = 'O' AND t.tgparentid = 0
             AND NOT has_table_privilege('claviger_app', c.oid, 'DELETE')
           ORDER BY c.relname",
     )
     .await;
-    let arguments = |id: &str, tenant: &str| format!("{id}\\000{tenant}\\000");
+    let whole = "after row insert update | always";
+    let ended = "after row update | (old.revoked_at IS DISTINCT FROM new.revoked_at)";
     let expected = [
-        ("api_key_secrets", arguments("key_id", "tenant_id")),
-        ("api_keys", arguments("id", "tenant_id")),
-        ("applications", arguments("id", "tenant_id")),
-        ("signing_keys", arguments("kid", "tenant_id")),
-        ("tenants", arguments("id", "id")),
-        ("users", arguments("id", "tenant_id")),
+        format!("api_key_secrets | key_id tenant_id | {whole}"),
+        format!("api_keys | id tenant_id | {whole}"),
+        format!("applications | id tenant_id | {whole}"),
+        // Nothing but the end of one may be updated.
+        "issued_tokens | jti tenant_id | after row update | always".to_owned(),
+        format!("sessions | id tenant_id | {ended}"),
+        format!("signing_keys | kid tenant_id | {whole}"),
+        format!("tenants | id id | {whole}"),
+        format!("token_families | id tenant_id | {ended}"),
+        format!("users | id tenant_id | {whole}"),
     ];
-    assert_eq!(noting, expected.map(|(table, arguments)| format!("{table} | {arguments}")));
+    // A trigger may be told more than the two columns.
+    let columns_alone = |line: &String| {
+        let mut parts: Vec<String> = line.split(" | ").map(str::to_owned).collect();
+        parts[1] = parts[1].split(' ').take(2).collect::<Vec<_>>().join(" ");
+        parts.join(" | ")
+    };
+    assert_eq!(noting.iter().map(columns_alone).collect::<Vec<_>>(), expected);
+    let silent = lines(
+        &mut superuser,
+        "SELECT i.inhrelid::regclass::text FROM pg_inherits i
+          WHERE EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = i.inhparent AND t.tgname = 'note_change')
+            AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = i.inhrelid AND t.tgname = 'note_change')",
+    )
+    .await;
+    assert_eq!(silent, [""; 0], "partitions without their table's trigger");
 }
 
 /// A transaction that made a user and is still open, and the note it left.
 async fn under_way(store: &Store, tenant: TenantId) -> (Tx, String) {
     let id = UserId(uuid());
     let mut tx = store.begin_in(tenant).await.unwrap();
-    tx.tenant(tenant).await.unwrap().create_user(id, &id.to_string(), None, now()).await.unwrap();
+    tx.tenant(tenant).await.unwrap().create_user(&new_user(id, &id.to_string()), now()).await.unwrap();
     (tx, format!("users {id}"))
 }
 
@@ -286,7 +407,8 @@ async fn sweeps_amid_many_writers_tell_every_change() {
                 for round in 0..EACH {
                     let id = UserId(uuid());
                     let mut tx = writers.begin_in(tenant).await.unwrap();
-                    tx.tenant(tenant).await.unwrap().create_user(id, &format!("u{writer}.{round}"), None, now()).await.unwrap();
+                    let name = format!("u{writer}.{round}");
+                    tx.tenant(tenant).await.unwrap().create_user(&new_user(id, &name), now()).await.unwrap();
                     // Commits leave the order of the beginnings.
                     tokio::time::sleep(Duration::from_millis(u64::try_from((writer * 7 + round * 3) % 11).unwrap())).await;
                     tx.commit().await.unwrap();
@@ -322,22 +444,27 @@ async fn next(listener: &mut ChangeListener) -> Option<Change> {
     tokio::time::timeout(SOON, listener.next()).await.expect("no notification").unwrap()
 }
 
-#[tokio::test]
-async fn a_listener_hears_of_every_committed_change() {
+async fn assert_announces_what_it_changed(deeds: &[&str]) {
     let (_database, store, furnished) = with_tenant().await;
     let mut listener = store.listen().await.unwrap();
     let mut expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for name in DEEDS {
+    for &name in deeds {
         expected.insert(name, deed(&store, &furnished, name, true).await);
     }
-    for name in DEEDS {
+    for name in deeds {
         let mut heard = BTreeSet::new();
         for _ in &expected[name] {
             let change = next(&mut listener).await.unwrap();
+            assert_eq!(change.tenant == furnished.tenant, *name != "create_active_signing_key", "{name}");
             heard.insert(format!("{} {}", change.table, change.id));
         }
         assert_eq!(heard, expected[name], "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_listener_hears_of_every_committed_change() {
+    assert_announces_what_it_changed(&DEEDS).await;
 }
 
 #[tokio::test]

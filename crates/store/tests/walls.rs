@@ -16,12 +16,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::TimeDelta;
 use claviger_store::api_key::{KEY_ID_TAKEN, SecretMac};
 use claviger_store::audit::Batch;
-use claviger_store::id::{ApplicationId, Owner, TenantId, UserId};
+use claviger_store::id::{ApplicationId, FamilyId, Owner, SessionId, TenantId, UserId};
+use claviger_store::session::NewSession;
+use claviger_store::token_family::{EndedBy, NewFamily, Principal};
 use claviger_store::{DatabaseUrls, Store, StoreError};
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, PgConnection};
-use support::{APP, Database, Furnished, entry, furnish, head, key_id, lines, new_key, now, number, run, sqlstate, token, uuid};
+use support::{
+    APP, BUCKET, Database, Furnished, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session, now, number,
+    refusal_of, run, sqlstate, successor, token, uuid,
+};
 
 /// Tables whose primary key does not begin with `tenant_id`, and why.
 const KEYED_OTHERWISE: [(&str, &str); 3] = [
@@ -55,7 +60,7 @@ const OTHER_POLICIES: [&str; 10] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 14] = [
+const PRIVILEGES: [&str; 19] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -63,21 +68,56 @@ const PRIVILEGES: [&str; 14] = [
     "api_key_usage | INSERT,SELECT,UPDATE",
     "api_keys | INSERT,SELECT,UPDATE",
     "applications | INSERT,SELECT,UPDATE",
+    // Counts are forgotten when their window is over.
+    "attempts | DELETE,INSERT,SELECT,UPDATE",
     // An entry is never changed and never taken away.
     "audit_entries | INSERT,SELECT",
     "audit_heads | INSERT,SELECT,UPDATE",
     "changes | DELETE,INSERT,SELECT",
     "issued_tokens | INSERT,SELECT",
+    // Who is deleted leaves none.
+    "passwords | DELETE,INSERT,SELECT,UPDATE",
+    "refresh_tokens | INSERT,SELECT",
     "sealed_secrets | INSERT,SELECT",
+    "sessions | INSERT,SELECT,UPDATE",
     "signing_keys | INSERT,SELECT,UPDATE",
     "tenants | INSERT,SELECT,UPDATE",
+    "token_families | INSERT,SELECT,UPDATE",
     "users | INSERT,SELECT,UPDATE",
 ];
+
+/// What the application role may do to single columns.
+const COLUMN_PRIVILEGES: [&str; 4] = [
+    // Which token it is, whose, and until when, stands for ever; only its end is added.
+    "issued_tokens.revoked_at | UPDATE",
+    "issued_tokens.revoked_by | UPDATE",
+    // A secret may take another's place; a number and a family may not.
+    "refresh_tokens.mac | UPDATE",
+    "refresh_tokens.pepper_version | UPDATE",
+];
+
+/// Tables in partitions.
+const PARTITIONED: [&str; 4] = ["issued_tokens", "refresh_tokens", "sessions", "token_families"];
+
+/// Whether the application role may do that to the whole of a table.
+fn may(table: &str, privilege: &str) -> bool {
+    PRIVILEGES.iter().any(|line| line.starts_with(&format!("{table} | ")) && line.contains(privilege))
+}
+
+/// A column that the application role may update: any, one that it was given, or none.
+fn updatable(table: &str) -> Option<&'static str> {
+    let given = || {
+        let mut columns = COLUMN_PRIVILEGES.iter().filter_map(|line| line.strip_suffix(" | UPDATE")?.split_once('.'));
+        columns.find(|(of, _)| *of == table).map(|(_, column)| column)
+    };
+    if may(table, "UPDATE") { Some("tenant_id") } else { given() }
+}
 
 async fn with_partitions() -> (Database, Store) {
     let database = Database::create().await;
     let store = database.store().await;
     assert!(store.ensure_token_partitions(now()).await.unwrap() > 0);
+    assert!(store.ensure_login_partitions(now()).await.unwrap() > 0);
     (database, store)
 }
 
@@ -90,7 +130,10 @@ async fn all_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY relname",
     )
     .await;
-    assert!(tables.len() > 20, "the partitions are among them: {tables:?}");
+    for table in PARTITIONED {
+        let partitions = tables.iter().filter(|name| name.strip_prefix(table).is_some_and(|rest| rest.starts_with("_2"))).count();
+        assert!(partitions > 4, "the partitions of {table} are among them: {tables:?}");
+    }
     tables
 }
 
@@ -103,7 +146,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 9, "{walled:?}");
+    assert_eq!(walled.len(), 14, "{walled:?}");
     walled
 }
 
@@ -119,7 +162,10 @@ async fn t21_every_table_has_row_level_security_forced_and_a_policy() {
     )
     .await;
     assert_eq!(open, [""; 0], "tables without a wall");
-    assert!(all_tables(&mut superuser).await.iter().any(|table| table.starts_with("issued_tokens_2")));
+    assert!(all_tables(&mut superuser).await.contains(&"issued_tokens_unending".to_owned()));
+    let partitioned = "SELECT relname::text FROM pg_class
+                        WHERE relnamespace = 'public'::regnamespace AND relkind = 'p' ORDER BY relname";
+    assert_eq!(lines(&mut superuser, partitioned).await, PARTITIONED);
     let others = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm', 'f')";
     assert_eq!(lines(&mut superuser, others).await, [""; 0], "a view answers with its owner's rights");
     let schemas = lines(
@@ -251,9 +297,23 @@ async fn t21_the_application_role_owns_nothing_and_may_do_only_what_is_listed_he
     )
     .await;
     assert_eq!(grantees, ["claviger_app | false"]);
-    let columns = "SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-                    WHERE c.relnamespace = 'public'::regnamespace AND a.attacl IS NOT NULL";
-    assert_eq!(number(&mut superuser, columns).await, 0, "no privilege hides at a column");
+    let columns = lines(
+        &mut superuser,
+        "SELECT c.relname || '.' || a.attname, string_agg(p.privilege_type, ',' ORDER BY p.privilege_type)
+           FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid, aclexplode(a.attacl) AS p
+          WHERE c.relnamespace = 'public'::regnamespace AND p.grantee = 'claviger_app'::regrole AND NOT p.is_grantable
+          GROUP BY c.relname, a.attname ORDER BY 1",
+    )
+    .await;
+    assert_eq!(columns, COLUMN_PRIVILEGES);
+    let others = "SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid, aclexplode(a.attacl) AS p
+                   WHERE c.relnamespace = 'public'::regnamespace AND (p.grantee <> 'claviger_app'::regrole OR p.is_grantable)";
+    assert_eq!(number(&mut superuser, others).await, 0, "no privilege hides at a column");
+    // Said once more, without the catalogue's words: no partition may be reached by its own name in any way.
+    let reachable = "SELECT count(*) FROM pg_inherits i, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) AS p (kind)
+                      WHERE has_any_column_privilege('claviger_app', i.inhrelid, p.kind)
+                         OR has_table_privilege('claviger_app', i.inhrelid, 'DELETE, TRUNCATE, TRIGGER')";
+    assert_eq!(number(&mut superuser, reachable).await, 0);
     let create = "SELECT (has_schema_privilege('claviger_app', 'public', 'CREATE')
                           OR has_database_privilege('claviger_app', current_database(), 'CREATE'))::text";
     assert_eq!(lines(&mut superuser, create).await, ["false"]);
@@ -278,10 +338,17 @@ async fn t21_the_functions_that_the_application_role_may_call_are_listed_here() 
         callable.iter().map(|line| line.split(" | ").collect::<Vec<_>>()).map(|parts| (parts[0], parts[1])).collect();
     assert_eq!(
         named,
-        [("drop_token_partitions", "as owner"), ("ensure_token_partitions", "as owner"), ("note_change", "as caller")]
+        [
+            ("drop_login_partitions", "as owner"),
+            ("drop_token_partitions", "as owner"),
+            ("ensure_login_partitions", "as owner"),
+            ("ensure_token_partitions", "as owner"),
+            ("note_change", "as caller"),
+        ]
     );
     for line in callable.iter().filter(|line| line.contains("as owner")) {
         assert!(line.contains("search_path=public, pg_temp"), "a caller's temporary table must not come first: {line}");
+        assert!(line.contains("TimeZone=UTC"), "a caller's time zone must not move a partition: {line}");
     }
 }
 
@@ -389,7 +456,8 @@ async fn t21_second_wall_alone_no_question_without_a_filter_sees_another_tenant(
         let copied = String::from_utf8(copied).unwrap();
         assert!(!copied.contains(&b.to_string()), "COPY {table}");
         // Of a partitioned table Postgres copies the table itself, which is empty, and not its partitions.
-        assert!(copied.contains(&a.to_string()) || table == "issued_tokens", "COPY {table} shows nothing");
+        let partitioned = PARTITIONED.contains(&table.as_str());
+        assert_eq!(copied.contains(&a.to_string()), !partitioned, "COPY {table} shows nothing");
     }
 }
 
@@ -404,23 +472,29 @@ async fn t21_second_wall_alone_no_write_without_a_filter_reaches_another_tenant(
     for table in walled_tables(&mut superuser).await {
         let own = u64::try_from(number(&mut superuser, &format!("SELECT count(*) FROM {table} WHERE tenant_id = '{a}'")).await)
             .unwrap();
-        let may_update = PRIVILEGES.iter().any(|line| line.starts_with(&format!("{table} | ")) && line.contains("UPDATE"));
+        let may_update = |rows| if may(&table, "UPDATE") { Ok(rows) } else { Err(DENIED.to_owned()) };
         let updated = probe(&mut app, Some(&within), &format!("UPDATE {table} SET tenant_id = tenant_id")).await;
-        assert_eq!(updated, if may_update { Ok(own) } else { Err(DENIED.into()) }, "{table}");
+        assert_eq!(updated, may_update(own), "{table}");
         let updated =
             probe(&mut app, Some(&within), &format!("UPDATE {table} SET tenant_id = tenant_id WHERE tenant_id = '{b}'")).await;
-        assert_eq!(updated, if may_update { Ok(0) } else { Err(DENIED.into()) }, "{table}");
+        assert_eq!(updated, may_update(0), "{table}");
         let through =
             format!("UPDATE {table} x SET tenant_id = x.tenant_id FROM tenants o WHERE x.tenant_id = o.id AND o.id = '{b}'");
-        assert_eq!(
-            probe(&mut app, Some(&within), &through).await,
-            if may_update { Ok(0) } else { Err(DENIED.into()) },
-            "{table}"
-        );
+        assert_eq!(probe(&mut app, Some(&within), &through).await, may_update(0), "{table}");
+        if let Some(column) = updatable(&table) {
+            let update = format!("UPDATE {table} SET {column} = {column}");
+            assert_eq!(probe(&mut app, Some(&within), &update).await, Ok(own), "{update}");
+            let update = format!("{update} WHERE tenant_id = '{b}'");
+            assert_eq!(probe(&mut app, Some(&within), &update).await, Ok(0), "{update}");
+        }
+        let may_delete = |rows| if may(&table, "DELETE") { Ok(rows) } else { Err(DENIED.to_owned()) };
+        assert_eq!(probe(&mut app, Some(&within), &format!("DELETE FROM {table}")).await, may_delete(own), "{table}");
+        let deleted = probe(&mut app, Some(&within), &format!("DELETE FROM {table} WHERE tenant_id = '{b}'")).await;
+        assert_eq!(deleted, may_delete(0), "{table}");
+        let through = format!("DELETE FROM {table} x USING tenants o WHERE x.tenant_id = o.id AND o.id = '{b}'");
+        assert_eq!(probe(&mut app, Some(&within), &through).await, may_delete(0), "{table}");
         let denied = [
             format!("UPDATE {table} SET tenant_id = '{b}'"),
-            format!("DELETE FROM {table}"),
-            format!("DELETE FROM {table} WHERE tenant_id = '{b}'"),
             format!("TRUNCATE {table}"),
             format!("ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"),
             format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY"),
@@ -499,9 +573,9 @@ async fn t21_without_a_tenant_every_statement_is_an_error_and_not_an_empty_answe
             format!("SELECT EXISTS (SELECT FROM {table})"),
             insert,
         ];
-        let may_update = PRIVILEGES.iter().any(|line| line.starts_with(&format!("{table} | ")) && line.contains("UPDATE"));
-        let update = may_update.then(|| format!("UPDATE {table} SET tenant_id = tenant_id"));
-        for statement in statements.into_iter().chain(update) {
+        let update = updatable(&table).map(|column| format!("UPDATE {table} SET {column} = {column}"));
+        let delete = may(&table, "DELETE").then(|| format!("DELETE FROM {table}"));
+        for statement in statements.into_iter().chain(update).chain(delete) {
             // A connection that never heard of a tenant does not know the setting (42704); one that did, and one that
             // was told of no tenant, read a text that is no id (22P02).
             let mut fresh = database.app().await;
@@ -549,7 +623,21 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     for owner in [Owner::User(b.user), Owner::Application(b.application)] {
         assert!(tx.list_keys(Some(owner), None, 100).await.unwrap().is_empty());
     }
-    assert_eq!(tx.issued_token_key(b.token.id, b.token.expires_at).await.unwrap(), None);
+    assert!(tx.issued_token(b.token.id, b.token.expires_at).await.unwrap().is_none());
+    assert!(!tx.lock_user(b.user).await.unwrap());
+    assert!(tx.login_row(&b.username).await.unwrap().is_none());
+    assert!(tx.password(b.user).await.unwrap().is_none());
+    let held = tx.hold_passwords(&[b.user, a.user]).await.unwrap();
+    assert_eq!(held, [(a.user, hash("a"))]);
+    let held = tx.hold_keys(&[b.key.clone(), a.key.clone(), b.user_key.clone()]).await.unwrap();
+    assert_eq!(held.iter().collect::<Vec<_>>(), [&a.key]);
+    assert!(tx.family(b.family).await.unwrap().is_none());
+    assert!(tx.families_of(b.user, now()).await.unwrap().is_empty());
+    let locked = tx.lock_families(&[(b.family, 0), (a.family, 0)]).await.unwrap();
+    assert_eq!(locked.families.keys().collect::<Vec<_>>(), [&a.family]);
+    assert_eq!(locked.macs.keys().collect::<Vec<_>>(), [&(a.family, 0)]);
+    assert!(tx.session(b.session).await.unwrap().is_none());
+    assert!(tx.sessions_of(b.user, now()).await.unwrap().is_empty());
     let mut own = vec![&a.key, &a.user_key];
     own.sort();
     let listed = tx.list_keys(None, None, 100).await.unwrap();
@@ -573,7 +661,13 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     assert_eq!(walked, 1);
     // Its own, to show that the questions above are good ones.
     assert!(tx.user(a.user).await.unwrap().is_some() && tx.key(&a.key).await.unwrap().is_some());
-    assert_eq!(tx.issued_token_key(a.token.id, a.token.expires_at).await.unwrap(), Some(a.key.clone()));
+    let own = tx.issued_token(a.token.id, a.token.expires_at).await.unwrap().unwrap();
+    assert_eq!((own.key, own.family, own.revoked), (Some(a.key.clone()), None, None));
+    assert!(tx.lock_user(a.user).await.unwrap());
+    assert_eq!(tx.login_row(&a.username).await.unwrap().unwrap().hash, Some(hash("a")));
+    assert!(tx.family(a.family).await.unwrap().is_some() && tx.session(a.session).await.unwrap().is_some());
+    assert_eq!(tx.families_of(a.user, now()).await.unwrap().len(), 1);
+    assert_eq!(tx.sessions_of(a.user, now()).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -595,10 +689,32 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
     assert!(!of_a.update_application(b.application, "mine", None).await.unwrap());
     assert!(!of_a.set_application_disabled(b.application, by).await.unwrap());
     assert!(!of_a.delete_application(b.application, now, "operator:test").await.unwrap());
-    assert!(!of_a.update_key(&b.key, "mine", &[], None, None).await.unwrap());
+    assert!(!of_a.update_key(&b.key, "mine", &[], None, true, None).await.unwrap());
     assert!(!of_a.set_key_disabled(&b.key, by).await.unwrap());
     assert!(!of_a.revoke_key(&b.key, now, "operator:test").await.unwrap());
     of_a.end_secret(&b.key, 0, now).await.unwrap();
+    assert!(!of_a.set_user_roles(b.user, &["admin".to_owned()]).await.unwrap());
+    assert!(!of_a.upgrade_password(b.user, &hash("b"), &hash("mine")).await.unwrap());
+    of_a.forget_password(b.user).await.unwrap();
+    assert!(!of_a.revoke_token(b.token.id, b.token.expires_at, now, "operator:test").await.unwrap());
+    assert_eq!(of_a.rotate_families(&[&successor(b.family, 1)], now).await.unwrap(), 0);
+    assert!(!of_a.replace_newest(&successor(b.family, 0), now).await.unwrap());
+    assert!(!of_a.end_family(b.family, now, "operator:test", EndedBy::Revoked).await.unwrap());
+    for principal in [Principal::User(b.user), Principal::Key(b.key.clone())] {
+        assert!(of_a.end_families(&principal, now, "operator:test", EndedBy::Revoked).await.unwrap().is_empty());
+    }
+    of_a.touch_session(b.session, now + TimeDelta::hours(1)).await.unwrap();
+    assert!(!of_a.end_session(b.session, now, "operator:test", EndedBy::Revoked).await.unwrap());
+    assert_eq!(of_a.end_sessions(b.user, now, "operator:test", EndedBy::Revoked).await.unwrap(), 0);
+    // Both tenants count in a bucket of that name.
+    assert_eq!(of_a.count_attempt(&[(BUCKET, 60)], now).await.unwrap()[0].used, 2);
+    of_a.give_back_attempts(&[(BUCKET, 2)]).await.unwrap();
+    assert_eq!(of_a.prune_attempts(now + TimeDelta::days(1)).await.unwrap(), 1);
+    // The same id in two tenants is two families, and two sessions.
+    of_a.open_family(&NewFamily { id: b.family, ..new_family(Principal::User(a.user)) }).await.unwrap();
+    assert!(of_a.end_family(b.family, now, "operator:test", EndedBy::Revoked).await.unwrap());
+    of_a.open_session(&NewSession { id: b.session, ..new_session(a.user) }).await.unwrap();
+    assert!(of_a.end_session(b.session, now, "operator:test", EndedBy::Revoked).await.unwrap());
     assert!(of_a.set_tenant_disabled(by).await.unwrap());
     of_a.update_tenant("mine", &serde_json::json!({})).await.unwrap();
     let (first, head, entries, tokens) = (head(1), head(2), [entry(2, now)], [token(&b.key, now + TimeDelta::minutes(10))]);
@@ -610,12 +726,12 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
     // What would hang a row of one tenant on another's is refused by the keys themselves.
     let refusals = [
         put_secret_of_another(&store, &a, &b).await,
+        set_password_of_another(&store, &a, &b).await,
         key_for(&store, &a, Owner::User(b.user)).await,
         key_for(&store, &a, Owner::Application(b.application)).await,
     ];
     for refusal in refusals {
-        let StoreError::Database(error) = refusal else { panic!("{refusal:?}") };
-        assert_eq!(sqlstate(&error), "23503");
+        assert_eq!(refusal_of(refusal), "23503");
     }
     let mut tx = store.begin_in(a.tenant).await.unwrap();
     let mut of_a = tx.tenant(a.tenant).await.unwrap();
@@ -628,6 +744,11 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
 async fn put_secret_of_another(store: &Store, a: &Furnished, b: &Furnished) -> StoreError {
     let mut tx = store.begin_in(a.tenant).await.unwrap();
     tx.tenant(a.tenant).await.unwrap().put_secret(&b.key, 1, SecretMac([9; 32]), 1, now()).await.unwrap_err()
+}
+
+async fn set_password_of_another(store: &Store, a: &Furnished, b: &Furnished) -> StoreError {
+    let mut tx = store.begin_in(a.tenant).await.unwrap();
+    tx.tenant(a.tenant).await.unwrap().set_password(b.user, &hash("mine"), now(), "operator:test").await.unwrap_err()
 }
 
 async fn key_for(store: &Store, a: &Furnished, owner: Owner) -> StoreError {
@@ -752,11 +873,14 @@ async fn an_owner_without_any_rights_beyond_its_database_serves_too() {
         let furnished = furnish(&store, &format!("t{}", uuid().simple())).await;
         let mut tx = store.begin_in(furnished.tenant).await.unwrap();
         let mut scoped = tx.tenant(furnished.tenant).await.unwrap();
-        let found = scoped.issued_token_key(furnished.token.id, furnished.token.expires_at).await.unwrap();
-        assert_eq!(found, Some(furnished.key));
+        let found = scoped.issued_token(furnished.token.id, furnished.token.expires_at).await.unwrap().unwrap();
+        assert_eq!(found.key, Some(furnished.key));
+        assert!(scoped.family(furnished.family).await.unwrap().is_some());
         drop(tx);
         store.ensure_token_partitions(now() - TimeDelta::days(60)).await.unwrap();
         assert!(store.drop_ended_token_partitions(now()).await.unwrap() > 0);
+        store.ensure_login_partitions(now() - TimeDelta::days(200)).await.unwrap();
+        assert!(store.drop_ended_login_partitions(now()).await.unwrap() > 0);
         store.prune_changes().await.unwrap();
     }
     let mut superuser = database.superuser().await;
@@ -817,4 +941,6 @@ async fn ids_of_different_kinds_are_not_found_as_one_another() {
     let mut scoped = tx.tenant(a.tenant).await.unwrap();
     assert!(scoped.user(UserId(a.application.0)).await.unwrap().is_none());
     assert!(scoped.application(ApplicationId(a.user.0)).await.unwrap().is_none());
+    assert!(scoped.family(FamilyId(a.session.0)).await.unwrap().is_none());
+    assert!(scoped.session(SessionId(a.family.0)).await.unwrap().is_none());
 }

@@ -15,8 +15,12 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{NewKey, SecretMac};
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
-use claviger_store::id::{ApplicationId, KeyId, Owner, TenantId, TokenId, UserId};
-use claviger_store::{DatabaseUrls, Store};
+use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::password::PasswordHash;
+use claviger_store::session::NewSession;
+use claviger_store::token_family::{NewFamily, Principal, Successor};
+use claviger_store::user::NewUser;
+use claviger_store::{DatabaseUrls, Store, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use url::Url;
@@ -155,6 +159,32 @@ pub async fn number(connection: &mut PgConnection, question: &str) -> i64 {
     rows(connection, question).await[0].get(0)
 }
 
+/// Carries out `work`, which must wait for a lock, and `release`, which gives the lock back, as soon as it waits.
+pub async fn waits<T>(superuser: &mut PgConnection, work: impl Future<Output = T>, release: impl Future<Output = ()>) -> T {
+    let mut work = std::pin::pin!(work);
+    let waiting = async {
+        let waiters = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while number(superuser, waiters).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = &mut work => panic!("it did not wait"),
+        () = waiting => {}
+    }
+    release.await;
+    work.await
+}
+
+/// The SQLSTATE with which the database refused.
+pub fn refusal_of(error: StoreError) -> String {
+    match error {
+        StoreError::Database(error) => sqlstate(&error),
+        other => panic!("not a refusal of the database: {other}"),
+    }
+}
+
 /// The SQLSTATE of an error of the database.
 pub fn sqlstate(error: &sqlx::Error) -> String {
     error.as_database_error().and_then(|error| error.code()).map_or_else(|| error.to_string(), Into::into)
@@ -167,6 +197,13 @@ pub fn now() -> DateTime<Utc> {
 
 pub fn uuid() -> Uuid {
     Uuid::new_v4()
+}
+
+/// A version 7 id of that time: in logins, of the end.
+pub fn uuid_of(time: DateTime<Utc>) -> Uuid {
+    let random = *Uuid::new_v4().as_bytes();
+    let millis = u64::try_from(time.timestamp_millis()).unwrap();
+    uuid::Builder::from_unix_timestamp_millis(millis, random[6..].try_into().unwrap()).into_uuid()
 }
 
 /// A tenant with one of everything.
@@ -184,9 +221,22 @@ pub struct Furnished {
     pub user_key: KeyId,
     pub kid: String,
     pub token: TokenRow,
+    /// The user's.
+    pub family: FamilyId,
+    /// The user's.
+    pub session: SessionId,
 }
 
-/// Makes a tenant with one of everything. Partitions for tokens that end within the hour must be there.
+/// What is counted in every furnished tenant, once.
+pub const BUCKET: [u8; 32] = [10; 32];
+
+/// A hash that nobody computes.
+pub fn hash(of: &str) -> PasswordHash {
+    PasswordHash::new(format!("$none${of}"))
+}
+
+/// Makes a tenant with one of everything. Partitions for tokens that end within the hour must be there; those of logins
+/// are made.
 pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let now = now();
     let tenant = TenantId(uuid());
@@ -195,10 +245,12 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let kid = uuid().to_string();
     let (username, email) = (format!("{slug}-person"), format!("{slug}@example.com"));
     let application_name = format!("{slug} app");
+    store.ensure_login_partitions(now).await.unwrap();
     let mut tx = store.begin_in(tenant).await.unwrap();
     let mut scoped = tx.tenant(tenant).await.unwrap();
     scoped.create_tenant(slug, slug, &serde_json::json!({}), now).await.unwrap();
-    scoped.create_user(user, &username, Some(&email), now).await.unwrap();
+    scoped.create_user(&NewUser { email: Some(&email), ..new_user(user, &username) }, now).await.unwrap();
+    scoped.set_password(user, &hash(slug), now, "operator:test").await.unwrap();
     scoped.create_application(application, &application_name, None, now).await.unwrap();
     for (id, owner) in [(&key, Owner::Application(application)), (&user_key, Owner::User(user))] {
         scoped.create_key(&new_key(id, owner, &["events:read".to_owned()]), SecretMac([1; 32]), 1, now).await.unwrap();
@@ -210,8 +262,58 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let tokens = std::slice::from_ref(&token);
     let batch = Batch { expected: &before, head: &head, entries: &entries, tokens, used: &used };
     assert!(scoped.record(&batch).await.unwrap());
+    let (family, session) = (new_family(Principal::User(user)), new_session(user));
+    scoped.open_family(&family).await.unwrap();
+    scoped.open_session(&session).await.unwrap();
+    scoped.count_attempt(&[(BUCKET, 3600)], now).await.unwrap();
     tx.commit().await.unwrap();
-    Furnished { tenant, slug: slug.to_owned(), user, username, email, application, application_name, key, user_key, kid, token }
+    let (slug, family, session) = (slug.to_owned(), family.id, session.id);
+    Furnished { tenant, slug, user, username, email, application, application_name, key, user_key, kid, token, family, session }
+}
+
+/// A user whose name is already folded and looks like nobody else's.
+pub fn new_user(id: UserId, username: &str) -> NewUser<'_> {
+    NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[] }
+}
+
+/// A family that lives for a day.
+pub fn new_family(principal: Principal) -> NewFamily {
+    family_until(principal, now() + TimeDelta::days(1))
+}
+
+pub fn family_until(principal: Principal, ends_at: DateTime<Utc>) -> NewFamily {
+    NewFamily {
+        id: FamilyId(uuid_of(ends_at)),
+        principal,
+        client_id: None,
+        scope: vec!["events:read".to_owned()],
+        user_agent: None,
+        ends_at,
+        idle_seconds: 3600,
+        mac: SecretMac([0; 32]),
+        pepper_version: 1,
+    }
+}
+
+/// A token of that number, told from others by its number.
+pub fn successor(family: FamilyId, generation: i32) -> Successor {
+    let byte = u8::try_from(generation).unwrap();
+    let (mac, sealed_answer) = (SecretMac([byte; 32]), format!("answer {generation}").into_bytes());
+    Successor { family, generation, mac, pepper_version: 1, sealed_answer }
+}
+
+/// A session that lives for a day.
+pub fn new_session(user: UserId) -> NewSession {
+    let ends_at = now() + TimeDelta::days(1);
+    NewSession {
+        id: SessionId(uuid_of(ends_at)),
+        user,
+        mac: SecretMac([11; 32]),
+        pepper_version: 1,
+        user_agent: None,
+        ends_at,
+        idle_seconds: 3600,
+    }
 }
 
 pub fn key_id() -> KeyId {
@@ -219,7 +321,16 @@ pub fn key_id() -> KeyId {
 }
 
 pub fn new_key<'a>(id: &'a KeyId, owner: Owner, scopes: &'a [String]) -> NewKey<'a> {
-    NewKey { id, name: "test", owner, scopes, token_lifetime: None, expires_at: None, created_by: "operator:test" }
+    NewKey {
+        id,
+        name: "test",
+        owner,
+        scopes,
+        token_lifetime: None,
+        refresh: false,
+        expires_at: None,
+        created_by: "operator:test",
+    }
 }
 
 pub fn head(seq: i64) -> Head {
@@ -229,7 +340,7 @@ pub fn head(seq: i64) -> Head {
 pub fn token(key: &KeyId, expires_at: DateTime<Utc>) -> TokenRow {
     let issued_at = expires_at - TimeDelta::minutes(10);
     let (id, subject, scope) = (TokenId(uuid()), "somebody".to_owned(), "events:read".to_owned());
-    TokenRow { id, key: key.clone(), subject, scope, issued_at, expires_at }
+    TokenRow { id, key: Some(key.clone()), family: None, subject, scope, issued_at, expires_at }
 }
 
 pub fn entry(seq: i64, at: DateTime<Utc>) -> Entry {
