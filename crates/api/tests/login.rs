@@ -23,7 +23,9 @@ use claviger_issuer::user::{NewPassword, NewUser, UserChange};
 use claviger_store::id::UserId;
 use claviger_verifier::{Expected, KeySet, verify};
 use futures_util::future::join_all;
-use people::{Browser, PASSWORD, WRONG_PASSWORD, access_token, refresh, refresh_token, server_that_hashes, set_cookies, try_login};
+use people::{
+    Browser, PASSWORD, WRONG_PASSWORD, access_token, refresh, refresh_token, server_that_hashes, set_cookies, try_login,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::Row as _;
@@ -375,7 +377,8 @@ async fn p37_a_password_that_is_too_long_is_refused_before_anybody_looks_at_it()
     let bearer = format!("Bearer {}", access_token(&alice));
     let before = attempts(&tenant).await;
     // The second is as long in characters as it may be, and longer in bytes.
-    let lengths = [("x".repeat(1025), 422), ("\u{1f40e}".repeat(257), 422), ("x".repeat(60_000), 422), ("x".repeat(1_000_000), 413)];
+    let lengths =
+        [("x".repeat(1025), 422), ("\u{1f40e}".repeat(257), 422), ("x".repeat(60_000), 422), ("x".repeat(1_000_000), 413)];
     for (long, status) in &lengths {
         let began = Instant::now();
         let path = |path: &str| tenant.path(path);

@@ -84,7 +84,8 @@ async fn p24_a_login_form_counts_only_from_our_page_in_the_browser_that_it_was_s
     let before = state(&server).await;
 
     let flipped = format!("{}{}", if csrf.starts_with('A') { 'B' } else { 'A' }, &csrf[1..]);
-    for token in ["", "x", &foreign_csrf, &other_tenants_csrf, &flipped, &csrf[..csrf.len() - 1], browser.cookie("form").unwrap()] {
+    for token in ["", "x", &foreign_csrf, &other_tenants_csrf, &flipped, &csrf[..csrf.len() - 1], browser.cookie("form").unwrap()]
+    {
         let form = [("csrf", token), ("username", "alice"), ("password", PASSWORD)];
         let answer = browser.clone().submit("/login", &form).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{token}");
@@ -226,7 +227,8 @@ async fn p18_no_page_and_no_redirect_believes_the_host_header() {
     let tenant = scene(&server).await;
     let mut browser = Browser::at(&tenant);
     let hosts = [("Host", "evil.test"), ("X-Forwarded-Host", "evil.test"), ("Forwarded", "host=evil.test")];
-    let poisoned = |request: reqwest::RequestBuilder| hosts.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let poisoned =
+        |request: reqwest::RequestBuilder| hosts.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let page = browser.send(poisoned(browser.request(Method::GET, "/login"))).await;
     assert!(!page.text.contains("evil"));
     let csrf = form_token(&page.text);
@@ -428,7 +430,9 @@ async fn the_password_is_changed_from_the_page_by_whoever_knows_it() {
         sqlx::query_scalar::<_, String>("SELECT hash FROM passwords").fetch_one(&mut database).await.unwrap()
     };
     let before = hash().await;
-    for (current, new) in [(WRONG_PASSWORD, OTHER_PASSWORD), (PASSWORD, "short"), (PASSWORD, PASSWORD), (PASSWORD, "alice-acme-alice")] {
+    for (current, new) in
+        [(WRONG_PASSWORD, OTHER_PASSWORD), (PASSWORD, "short"), (PASSWORD, PASSWORD), (PASSWORD, "alice-acme-alice")]
+    {
         let form = [("csrf", csrf.as_str()), ("current_password", current), ("new_password", new)];
         let answer = browser.submit("/account/password", &form).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{new}: {}", answer.text);

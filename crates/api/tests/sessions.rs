@@ -76,7 +76,10 @@ async fn a_session_cookie_is_opaque_and_for_this_host_and_tenant_alone() {
     assert_eq!((answer.status, answer.header("location")), (StatusCode::SEE_OTHER, "/t/acme/account"));
     assert_eq!(answer.header("cache-control"), "no-store");
     let cookies = set_cookies(&answer);
-    assert_eq!(cookies.iter().map(|cookie| cookie.name.as_str()).collect::<Vec<_>>(), ["__Host-session-acme", "__Host-device-acme"]);
+    assert_eq!(
+        cookies.iter().map(|cookie| cookie.name.as_str()).collect::<Vec<_>>(),
+        ["__Host-session-acme", "__Host-device-acme"]
+    );
     assert_eq!(cookies[0].attributes, ["HttpOnly", "Max-Age=604800", "Path=/", "SameSite=Lax", "Secure"]);
     assert_eq!(cookies[1].attributes, ["HttpOnly", "Max-Age=31536000", "Path=/", "SameSite=Lax", "Secure"]);
     assert!(cookies[0].value.len() >= 43 && !cookies[0].value.contains('.'), "{}", cookies[0].value);
@@ -110,7 +113,8 @@ async fn a_session_cookie_is_opaque_and_for_this_host_and_tenant_alone() {
     assert_eq!(stranger.get("/account").await.status, StatusCode::SEE_OTHER);
     let root = server.anonymous().request(Method::GET, "/v1/me").header("Cookie", format!("__Host-session-acme={session}"));
     assert_eq!(send(root).await.status, StatusCode::UNAUTHORIZED);
-    let under = server.anonymous().request(Method::GET, "/t/other/v1/me").header("Cookie", format!("__Host-session-acme={session}"));
+    let under =
+        server.anonymous().request(Method::GET, "/t/other/v1/me").header("Cookie", format!("__Host-session-acme={session}"));
     assert_eq!(send(under).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(server.with(&format!("Bearer {session}")).get("/t/acme/v1/me").await.status, StatusCode::UNAUTHORIZED);
 }
@@ -506,7 +510,10 @@ async fn admins_list_and_end_the_logins_of_their_own_people() {
         assert_eq!(entries.len(), 1, "{action}");
         assert_eq!(entries[0].actor, actor, "{action}");
     }
-    assert_eq!(admin.get(&tenant.path(&format!("/v1/users/{}/sessions", Uuid::from_u128(9)))).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        admin.get(&tenant.path(&format!("/v1/users/{}/sessions", Uuid::from_u128(9)))).await.status,
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[actix_web::test]

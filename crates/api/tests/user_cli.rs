@@ -16,6 +16,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use binary_support::{Home, Pair, Said, Serving, free_port, one_document, run};
+use claviger_issuer::clock::Clock;
 use claviger_verifier::{Expected, Expiry, KeySet, verify, verify_with};
 use serde_json::{Value, json};
 
@@ -89,7 +90,8 @@ impl Scene {
 
     /// Waits until the server has heard of what a command did: a second at most, asserted with patience.
     async fn dies(&self, token: &str) {
-        binary_support::wait_until("the token is dead", async || self.introspect(token).await == json!({ "active": false })).await;
+        binary_support::wait_until("the token is dead", async || self.introspect(token).await == json!({ "active": false }))
+            .await;
         assert_eq!(self.me(token).await, 401);
     }
 
@@ -98,9 +100,16 @@ impl Scene {
         KeySet::from_jwks(&jwks.text().await.unwrap()).unwrap()
     }
 
-    fn audit(&self, action: &str) -> Vec<Value> {
-        let entries = self.home.json(&["audit", "list", "--tenant", "acme", "--action", action]);
-        entries.as_array().unwrap().clone()
+    /// Target and subject of the tenant's audit entries with this action, in order. Read from the table: a command each
+    /// time would be most of what these tests do.
+    async fn audit(&self, action: &str) -> Vec<(String, String)> {
+        let query = "SELECT e.target, e.subject FROM audit_entries e JOIN tenants t ON t.id = e.tenant_id
+                      WHERE t.slug = 'acme' AND e.action = $1 AND e.outcome = 'ok' ORDER BY e.seq";
+        sqlx::query_as(query).bind(action).fetch_all(&mut self.home.superuser().await).await.unwrap()
+    }
+
+    async fn users(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM users").fetch_one(&mut self.home.superuser().await).await.unwrap()
     }
 }
 
@@ -109,20 +118,16 @@ async fn people_are_added_with_a_password_and_logged_out_beside_a_running_server
     let scene = Scene::set().await;
     let alice = scene.add("alice", &format!("{PASSWORD}\n"));
     // One line's end is the shell's, whatever the shell; all else is the password.
-    scene.add("crlf", &format!("{PASSWORD}\r\n"));
-    scene.add("bare", PASSWORD);
-    scene.add("spaces", &format!("  {PASSWORD} \n"));
-    scene.add("colon", "pa:ss with: colons\n");
-    for (username, password) in
-        [("alice", PASSWORD), ("crlf", PASSWORD), ("bare", PASSWORD), ("colon", "pa:ss with: colons")]
-    {
+    scene.add("spaces", &format!("  {PASSWORD} \r\n"));
+    scene.add("colon", "pa:ss with: colons");
+    for (username, password) in [("alice", PASSWORD), ("colon", "pa:ss with: colons")] {
         let (status, body) = scene.login(username, password).await;
         assert_eq!((status, &body["token_type"]), (200, &json!("Bearer")), "{username}");
     }
     assert_eq!(scene.login("spaces", &format!("  {PASSWORD} ")).await.0, 200);
     assert_eq!(scene.login("spaces", PASSWORD).await.0, 401);
 
-    for (what, input) in [("nothing", ""), ("an empty line", "\n"), ("too short", "short\n"), ("the name", "alice-alice-alice\n")] {
+    for (what, input) in [("an empty line", "\n"), ("too short", "short\n"), ("the name", "alice2-alice2-alice2\n")] {
         let arguments = ["user", "add", "--tenant", "acme", "--username", "alice2", "--password-stdin"];
         let said = scene.with_input(&arguments, input);
         assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{what}");
@@ -139,7 +144,10 @@ async fn people_are_added_with_a_password_and_logged_out_beside_a_running_server
     }
     assert_eq!(scene.with_input(&["user", "add", "--tenant", "acme", "--username", "ALICE"], "").code, Some(1));
     assert_eq!(scene.with_input(&["user", "add", "--tenant", "nobody", "--username", "x"], "").code, Some(1));
-    assert_eq!(scene.with_input(&["user", "set-password", "--tenant", "acme", "nobody", "--password-stdin"], PASSWORD).code, Some(1));
+    assert_eq!(
+        scene.with_input(&["user", "set-password", "--tenant", "acme", "nobody", "--password-stdin"], PASSWORD).code,
+        Some(1)
+    );
 
     // Every login of hers ends, at the running server too.
     let (_, tokens) = scene.login("alice", PASSWORD).await;
@@ -150,7 +158,8 @@ async fn people_are_added_with_a_password_and_logged_out_beside_a_running_server
     let (status, tokens) = scene.login("ALICE", PASSWORD).await;
     assert_eq!(status, 200, "whoever knows the password may come back");
     let token = tokens["access_token"].as_str().unwrap();
-    let said = scene.with_input(&["user", "set-password", "--tenant", "acme", "Alice", "--password-stdin"], &format!("{OTHER_PASSWORD}\n"));
+    let said = scene
+        .with_input(&["user", "set-password", "--tenant", "acme", "Alice", "--password-stdin"], &format!("{OTHER_PASSWORD}\n"));
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(!format!("{said:?}").contains(OTHER_PASSWORD) && !format!("{said:?}").contains("argon2"));
     scene.dies(token).await;
@@ -166,9 +175,8 @@ async fn people_are_added_with_a_password_and_logged_out_beside_a_running_server
     assert_eq!((&shown["roles"], &shown["id"]), (&json!(["admin", "api"]), &alice["id"]));
     assert!(!listed.to_string().contains("argon2"));
     for action in ["user.logout_everywhere", "user.password_set"] {
-        let entries = scene.audit(action);
-        assert_eq!(entries.len(), 1, "{action}");
-        assert_eq!((&entries[0]["target"], &entries[0]["outcome"]), (&json!(format!("user:{}", alice["id"].as_str().unwrap())), &json!("ok")));
+        let targets: Vec<String> = scene.audit(action).await.into_iter().map(|(target, _)| target).collect();
+        assert_eq!(targets, [format!("user:{}", alice["id"].as_str().unwrap())], "{action}");
     }
     assert_eq!(scene.serving.stop().await.status.code(), Some(0));
 }
@@ -215,18 +223,16 @@ async fn scenario_72_people_are_imported_with_ids_and_hashes_and_log_in_as_befor
         }
         (said.code, serde_json::from_str::<Value>(&said.out).unwrap_or_else(|_| panic!("{said:?}")), said.err)
     };
-    let users = || scene.home.json(&["user", "list", "--tenant", "acme"]).as_array().unwrap().len();
-
     let mut lines: Vec<String> = good.iter().map(Value::to_string).collect();
     lines.insert(1, String::new());
     write(&lines);
     let report = json!({ "imported": 3, "present": 0, "skipped": {} });
     assert_eq!(import(&["--dry-run"]), (Some(0), report.clone(), String::new()));
-    assert_eq!(users(), 1, "a dry run wrote something");
-    assert_eq!(scene.audit("user.create").len(), 1);
+    assert_eq!(scene.users().await, 1, "a dry run wrote something");
+    assert_eq!(scene.audit("user.create").await.len(), 1);
     assert_eq!(import(&[]), (Some(0), report, String::new()));
     assert_eq!(import(&[]), (Some(0), json!({ "imported": 0, "present": 3, "skipped": {} }), String::new()));
-    assert_eq!((users(), scene.audit("user.create").len()), (4, 4));
+    assert_eq!((scene.users().await, scene.audit("user.create").await.len()), (4, 4));
 
     // What cannot be taken over is told by line, and the rest is done all the same.
     lines.extend(bad.iter().map(|(line, _)| line.clone()));
@@ -243,7 +249,7 @@ async fn scenario_72_people_are_imported_with_ids_and_hashes_and_log_in_as_befor
             assert!(told.contains(why), "{line}: {told}");
         }
         assert!(err.contains(&format!("{} lines", bad.len())), "{err}");
-        assert_eq!(users(), count);
+        assert_eq!(scene.users().await, count);
     }
     // From standard input, too.
     let line = json!({ "username": "piped", "password_hash": BCRYPT }).to_string();
@@ -256,7 +262,7 @@ async fn scenario_72_people_are_imported_with_ids_and_hashes_and_log_in_as_befor
     assert_eq!(status, 200, "{tokens}");
     let issuer = format!("{}/t/acme", scene.url);
     let expected = Expected { issuer: &issuer, audience: Some(&issuer), leeway_seconds: 60 };
-    let now = chrono::Utc::now().timestamp();
+    let now = Clock::System.now().timestamp();
     let token = verify(tokens["access_token"].as_str().unwrap(), &scene.keys().await, &expected, now).unwrap();
     assert_eq!((token.subject.as_str(), token.roles.as_slice()), (one, &["api".to_owned(), "user".to_owned()][..]));
     assert_eq!(scene.login("ben", OLD_PASSWORD).await.0, 401, "who was disabled there is disabled here");
@@ -285,7 +291,8 @@ async fn scenario_42_a_token_issued_by_hand_is_alone_on_standard_output_and_dies
     let scene = Scene::set().await;
     let bot = scene.add("bot", PASSWORD);
     scene.ok(&["user", "set-roles", "--tenant", "acme", "bot", "--role", "api"]);
-    let issue = |extra: &[&str]| scene.with_input(&[&["token", "issue", "--tenant", "acme", "--user", "bot"], extra].concat(), "");
+    let issue =
+        |extra: &[&str]| scene.with_input(&[&["token", "issue", "--tenant", "acme", "--user", "bot"], extra].concat(), "");
     let one = |said: &Said| {
         assert_eq!(said.code, Some(0), "{said:?}");
         let token = said.out.strip_suffix('\n').expect("a line");
@@ -294,7 +301,7 @@ async fn scenario_42_a_token_issued_by_hand_is_alone_on_standard_output_and_dies
     };
     let issuer = format!("{}/t/acme", scene.url);
     let keys = scene.keys().await;
-    let now = chrono::Utc::now().timestamp();
+    let now = Clock::System.now().timestamp();
     let for_us = Expected { issuer: &issuer, audience: Some(&issuer), leeway_seconds: 60 };
 
     let said = issue(&[]);
@@ -308,10 +315,8 @@ async fn scenario_42_a_token_issued_by_hand_is_alone_on_standard_output_and_dies
     assert!(token.session.is_none() && token.key_id.is_none() && token.scope.is_empty());
     assert_eq!(scene.introspect(&usual).await["active"], true);
     assert_eq!(scene.me(&usual).await, 200);
-    let entries = scene.audit("token.issue");
-    assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0]["target"], json!(format!("token:{}", token.token_id)));
-    assert_eq!(entries[0]["subject"], json!(format!("user:{}", token.subject)));
+    let entries = scene.audit("token.issue").await;
+    assert_eq!(entries, [(format!("token:{}", token.token_id), format!("user:{}", token.subject))]);
 
     // For somebody else: they may use it, and we may not be asked with it.
     let other = one(&issue(&["--audience", "https://jobs.example", "--expires", "90d"]));
@@ -337,17 +342,13 @@ async fn scenario_42_a_token_issued_by_hand_is_alone_on_standard_output_and_dies
     assert_eq!(as_json["expires_in"], json!(7_200_000));
     assert!(verify(as_json["access_token"].as_str().unwrap(), &keys, &for_us, now).is_ok());
 
-    for wrong in [&["--expires", "never"][..], &["--expires", "0s"], &["--expires", "-1h"], &["--expires", "101d"], &["--expires", "4s"],
-        &["--audience", ""]]
-    {
-        let said = issue(wrong);
-        assert_eq!((said.code, said.out.as_str()), (Some(if wrong[1] == "-1h" { said.code.unwrap() } else { 1 }), ""), "{wrong:?}: {said:?}");
-        assert_ne!(said.code, Some(0), "{wrong:?}");
+    for wrong in [["--expires", "never"], ["--expires", "0s"], ["--expires", "101d"], ["--audience", ""]] {
+        let said = issue(&wrong);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{wrong:?}: {said:?}");
     }
-    for arguments in [
-        ["token", "issue", "--tenant", "acme", "--user", "nobody"],
-        ["token", "issue", "--tenant", "nobody", "--user", "bot"],
-    ] {
+    for arguments in
+        [["token", "issue", "--tenant", "acme", "--user", "nobody"], ["token", "issue", "--tenant", "nobody", "--user", "bot"]]
+    {
         let said = scene.with_input(&arguments, "");
         assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
     }

@@ -74,13 +74,7 @@ pub async fn try_login(tenant: &Tenant<'_>, username: &str, password: &str, head
 }
 
 /// The same on another server of the tenant.
-pub async fn try_login_on(
-    server: &Server,
-    slug: &str,
-    username: &str,
-    password: &str,
-    headers: &[(&str, &str)],
-) -> Answer {
+pub async fn try_login_on(server: &Server, slug: &str, username: &str, password: &str, headers: &[(&str, &str)]) -> Answer {
     let request = server.anonymous().request(Method::POST, &format!("/t/{slug}/v1/login"));
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     Answer::of(request.json(&json!({ "username": username, "password": password })).send().await.unwrap()).await
@@ -132,11 +126,7 @@ pub fn set_cookie(answer: &Answer, name: &str) -> Option<String> {
 
 /// The token of a page's forms. A page has one.
 pub fn form_token(page: &str) -> String {
-    let tokens: Vec<&str> = page
-        .split("name=\"csrf\" value=\"")
-        .skip(1)
-        .map(|rest| rest.split('"').next().unwrap())
-        .collect();
+    let tokens: Vec<&str> = page.split("name=\"csrf\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert!(!tokens.is_empty(), "no form: {page}");
     assert!(tokens.iter().all(|token| *token == tokens[0] && token.len() >= 32), "{tokens:?}");
     tokens[0].to_owned()
