@@ -37,6 +37,9 @@ pub(crate) async fn open(tx: &mut TenantTx<'_>, openings: &[&Opening]) -> Result
     if openings.is_empty() {
         return Ok(Vec::new());
     }
+    if !tx.hold_tenant().await? {
+        return Ok(vec![false; openings.len()]);
+    }
     let mut users = Vec::new();
     let mut keys = Vec::new();
     for opening in openings {

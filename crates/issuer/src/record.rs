@@ -134,6 +134,11 @@ impl Writer {
             // In order of tenant, so that two replicas lock heads in the same order.
             let mut tenants: BTreeMap<TenantId, Deeds> = BTreeMap::new();
             for one in batch.drain(..) {
+                // A token whose holder hung up was not used yet: they will present it again, here or at another server, and
+                // to use it up only then would look like a second use.
+                if one.done.is_closed() && matches!(one.deed.what, What::Rotation(_)) {
+                    continue;
+                }
                 tenants.entry(one.deed.tenant).or_default().push(one);
             }
             self.write(tenants).await;
@@ -244,7 +249,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, 
 }
 
 /// Decides what must be decided under locks, and writes all of it behind the head as it is, locked. Locks are taken in one
-/// order everywhere: persons and keys, then families, then the head. Returns where the head is then, if it moved.
+/// order everywhere: the tenant, persons and keys, then families, then the head. Returns where the head is then, if it moved.
 async fn write_locked(
     key: &ChainKey,
     random: &Random,
@@ -318,7 +323,7 @@ impl Rows {
         for entry in entries {
             tokens.extend(entry.token.clone());
             if let Some((key, at)) = &entry.used
-                && !last_uses.get(key).is_some_and(|kept| now.duration_since(*kept) < USE_KEPT_EVERY)
+                && last_uses.get(key).is_none_or(|kept| now.duration_since(*kept) >= USE_KEPT_EVERY)
             {
                 uses.insert(key, *at);
             }

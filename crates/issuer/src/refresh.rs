@@ -15,6 +15,7 @@
 //! closes the window at once. What is decided is committed before anybody hears of it, a refusal too.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::SecretMac;
@@ -65,6 +66,18 @@ pub enum Client {
     Other,
 }
 
+impl Client {
+    /// Who presents a token of this family, with whatever key they proved to hold.
+    pub(crate) fn of(family: &TokenFamily, key: Option<&VerifiedKey>) -> Self {
+        match (key, &family.client_id, &family.principal) {
+            (None, None, _) => Self::Bearer,
+            (Some(key), Some(wanted), _) if key.client_id() == *wanted => Self::Proven,
+            (Some(key), None, Principal::Key(wanted)) if key.entry.key.id == *wanted => Self::Proven,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// What becomes of a presented token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -93,9 +106,12 @@ pub enum Why {
     Over,
     /// Whoever it stands for may not act now.
     Fallen,
+    /// While it waited here, another request used it and its successor.
+    Overtaken,
 }
 
-/// The rule. `genuine` says that the secret is the one that was made for this number.
+/// The rule. `genuine` says that the secret is the one that was made for this number. `waited` is how long the request was
+/// under way here before it was decided: it is judged by when it came.
 #[must_use]
 pub fn judge(
     family: &FamilyState,
@@ -104,6 +120,7 @@ pub fn judge(
     client: Client,
     window: TimeDelta,
     now: DateTime<Utc>,
+    waited: TimeDelta,
 ) -> Verdict {
     if !genuine || generation > family.generation {
         return Verdict::Refuse(Why::Unknown);
@@ -117,10 +134,13 @@ pub fn judge(
     if family.ends_at <= now || family.rotated_at + family.idle <= now {
         return Verdict::Refuse(Why::Over);
     }
+    let since = now - waited - family.rotated_at;
     match family.generation - generation {
         0 => Verdict::Rotate,
-        1 if now - family.rotated_at < window => Verdict::Replay,
+        1 if since < window && !window.is_zero() => Verdict::Replay,
         1 if client == Client::Proven => Verdict::Replace,
+        // When it came, its successor had not been used: whoever sent it twice did no more than to be impatient.
+        2 if since < TimeDelta::zero() => Verdict::Refuse(Why::Overtaken),
         _ => Verdict::Reuse,
     }
 }
@@ -132,6 +152,7 @@ pub(crate) struct Rotation {
     macs: Vec<(i16, SecretMac)>,
     client: Client,
     window: TimeDelta,
+    came: Instant,
     /// What is written if it may be used; `None` when whoever it stands for may not act.
     prepared: Option<Prepared>,
     /// Who and what, for the audit trail.
@@ -210,7 +231,7 @@ pub(crate) async fn decide(tx: &mut TenantTx<'_>, rotations: &[&Rotation]) -> Re
                     Decided::Replaced
                 }
             }
-            (Verdict::Replay, Some(family), _) => match &family.sealed_answer {
+            (Verdict::Replay, Some(family), Some(_)) => match &family.sealed_answer {
                 Some(sealed) => Decided::Replayed { sealed: sealed.clone(), age: now - family.rotated_at },
                 None => return Err(impossible("a used token without its answer")),
             },
@@ -221,7 +242,7 @@ pub(crate) async fn decide(tx: &mut TenantTx<'_>, rotations: &[&Rotation]) -> Re
                 Decided::Reuse
             }
             (Verdict::Refuse(why), ..) => Decided::Refused(why),
-            (Verdict::Rotate | Verdict::Replace, _, None) => Decided::Refused(Why::Fallen),
+            (Verdict::Rotate | Verdict::Replace | Verdict::Replay, _, None) => Decided::Refused(Why::Fallen),
             (_, None, _) => Decided::Refused(Why::Unknown),
         });
     }
@@ -251,7 +272,8 @@ fn judge_locked(rotation: &Rotation, locked: &Locked) -> Verdict {
         idle: TimeDelta::seconds(i64::from(family.idle_seconds)),
         ended: family.ended.as_ref().map(|ended| ended.why),
     };
-    let verdict = judge(&state, rotation.generation, genuine, rotation.client, rotation.window, locked.now);
+    let waited = TimeDelta::from_std(rotation.came.elapsed()).unwrap_or(TimeDelta::MAX);
+    let verdict = judge(&state, rotation.generation, genuine, rotation.client, rotation.window, locked.now, waited);
     let begun_before = locked.logins_ended_at.is_some_and(|until| family.created_at <= until);
     match verdict {
         Verdict::Refuse(_) => verdict,
@@ -306,6 +328,15 @@ pub struct Refresh<'a> {
     pub request: RequestInfo,
 }
 
+/// A refresh on its way to the writer.
+struct Asked {
+    token: RefreshToken,
+    rotation: Rotation,
+    /// What it answers if it is the first.
+    answer: Option<Tokens>,
+    family: Arc<TokenFamily>,
+}
+
 /// A token family with whom it stands for, as they are now.
 pub(crate) struct Standing {
     pub(crate) owner: Arc<OwnerNow>,
@@ -317,16 +348,28 @@ pub(crate) struct Standing {
 impl Issuer {
     /// Uses a refresh token. What was decided is in the database before it is returned.
     pub async fn refresh(&self, refresh: Refresh<'_>) -> Result<Tokens, Failure> {
-        let outcome = self.refresh_counted(refresh).await;
-        match &outcome {
-            Err(Failure::Refusal(_)) => count("refused"),
-            Err(Failure::Fault(_)) => count("failed"),
-            Ok(_) => {}
+        let request = refresh.request.clone();
+        let Asked { token, rotation, answer, family } = match self.ask(refresh).await {
+            Ok(asked) => asked,
+            Err(failure) => {
+                count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
+                return Err(failure);
+            }
+        };
+        let deed = Deed { tenant: token.tenant, what: What::Rotation(Box::new(rotation)) };
+        match self.recorder.carry_out(deed).await {
+            Ok(Recorded::Decided(decided)) => self.answer_refresh(decided, &token, answer, &family, &request),
+            Ok(_) => Err(Fault::Internal("a rotation was not decided".into()).into()),
+            Err(failure) => {
+                count("failed");
+                Err(failure)
+            }
         }
-        outcome
     }
 
-    async fn refresh_counted(&self, refresh: Refresh<'_>) -> Result<Tokens, Failure> {
+    /// Reads what is presented, and makes ready what is written if it may be used.
+    async fn ask(&self, refresh: Refresh<'_>) -> Result<Asked, Failure> {
+        let came = Instant::now();
         let now = self.clock.now();
         let Refresh { tenant, token, client, scope, request } = refresh;
         let refused = Failure::from(Refusal::InvalidGrant { reused: false });
@@ -338,12 +381,7 @@ impl Issuer {
         let Some(entry) = self.directory.tenant(token.tenant).await? else { return Err(refused) };
         let Some(family) = self.directory.family(token.tenant, token.family).await? else { return Err(refused) };
         let stands = self.family_standing(&entry, &family, now).await?;
-        let client = match (client, &family.client_id, &family.principal) {
-            (None, None, _) => Client::Bearer,
-            (Some(key), Some(wanted), _) if key.client_id() == *wanted => Client::Proven,
-            (Some(key), None, Principal::Key(wanted)) if key.entry.key.id == *wanted => Client::Proven,
-            _ => Client::Other,
-        };
+        let client = Client::of(&family, client);
         let mut draft = self.family_draft(&family, &request, now);
         let mut prepared = None;
         let mut answer = None;
@@ -369,14 +407,11 @@ impl Issuer {
             macs: token.macs(&self.peppers),
             client,
             window: TimeDelta::seconds(i64::from(entry.settings.refresh().window)),
+            came,
             prepared,
             draft,
         };
-        let deed = Deed { tenant: token.tenant, what: What::Rotation(Box::new(rotation)) };
-        let Recorded::Decided(decided) = self.recorder.carry_out(deed).await? else {
-            return Err(Fault::Internal("a rotation was not decided".into()).into());
-        };
-        self.answer_refresh(decided, &token, answer, &family, &request)
+        Ok(Asked { token, rotation, answer, family })
     }
 
     fn answer_refresh(
@@ -388,6 +423,7 @@ impl Issuer {
         request: &RequestInfo,
     ) -> Result<Tokens, Failure> {
         let refused = |why: &str, reused| {
+            count("refused");
             tracing::info!(family.id = %family.id, request.id = %request.id, reason = why, "a refresh token was refused");
             Err(Refusal::InvalidGrant { reused }.into())
         };
@@ -420,6 +456,10 @@ impl Issuer {
                 Why::OtherClient => refused("other_client", false),
                 Why::Over => refused("over", false),
                 Why::Fallen => refused("fallen", false),
+                Why::Overtaken => {
+                    count("failed");
+                    Err(Fault::Unknown("what became of a refresh token that was sent twice").into())
+                }
             },
         }
     }

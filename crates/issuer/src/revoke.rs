@@ -10,6 +10,7 @@ use crate::audit::{Actor, Authority, append};
 use crate::caller::{Caller, For, Principal, VerifiedToken};
 use crate::directory::TenantEntry;
 use crate::introspect::is_own;
+use crate::refresh::Client;
 use crate::refresh_token::RefreshToken;
 use crate::scope::ScopeSet;
 use crate::settings::RequestInfo;
@@ -45,11 +46,7 @@ impl Issuer {
         }
         let Some(entry) = self.directory.tenant(token.tenant).await? else { return Ok(()) };
         let Some(family) = self.directory.family(token.tenant, token.family).await? else { return Ok(()) };
-        let caller = caller.filter(|caller| caller.tenant().tenant.id == token.tenant);
-        let client = caller.and_then(Caller::key).map(|key| key.client_id());
-        if family.client_id.is_some() && family.client_id != client {
-            return Err(Refusal::Unauthenticated.into());
-        }
+        let client = Client::of(&family, caller.and_then(Caller::key));
         let now = self.clock.now();
         let mut tx = self.store.begin_in(entry.tenant.id).await?;
         let mut scoped = tx.tenant(entry.tenant.id).await?;
@@ -61,7 +58,16 @@ impl Issuer {
             Whose::User(user) => format!("user:{user}"),
             Whose::Key(key) => format!("key:{key}"),
         };
-        if !genuine || !scoped.end_family(token.family, now, &name, EndedBy::Revoked).await? {
+        if !genuine {
+            return Ok(());
+        }
+        match client {
+            Client::Other if family.client_id.is_some() => return Err(Refusal::Unauthenticated.into()),
+            // Of another key, or nobody's but its holder's: none of theirs.
+            Client::Other => return Ok(()),
+            Client::Bearer | Client::Proven => {}
+        }
+        if !scoped.end_family(token.family, now, &name, EndedBy::Revoked).await? {
             return Ok(());
         }
         let actor =

@@ -136,7 +136,7 @@ impl Kept {
     fn present(&mut self, held: Held, client: Client, window: TimeDelta, now: Time, fresh: Secret) -> Said {
         let number = i32::try_from(held.number).unwrap();
         let genuine = self.secrets.get(&number) == Some(&held.secret);
-        match judge(&self.state, number, genuine, client, window, at(now)) {
+        match judge(&self.state, number, genuine, client, window, at(now), TimeDelta::zero()) {
             Verdict::Rotate => {
                 self.state.generation += 1;
                 self.give(fresh, now);
@@ -157,6 +157,7 @@ impl Kept {
                 Why::Ended(why) => Reason::WasEnded(why),
                 Why::Over => Reason::TooLate,
                 Why::Fallen => panic!("the rule does not look at who stands behind"),
+                Why::Overtaken => panic!("nothing waits in these stories"),
             }),
         }
     }
@@ -351,8 +352,33 @@ fn a_number_that_nothing_was_given_for_is_not_ours_even_if_its_secret_fits() {
     let state = FamilyState { generation: 3, rotated_at: at(0), ends_at: at(60_000), idle: TimeDelta::seconds(60), ended: None };
     for client in [Client::Bearer, Client::Proven, Client::Other] {
         for number in [4, 5, i32::MAX] {
-            let verdict = judge(&state, number, true, client, TimeDelta::seconds(30), at(1));
+            let verdict = judge(&state, number, true, client, TimeDelta::seconds(30), at(1), TimeDelta::zero());
             assert_eq!(verdict, Verdict::Refuse(Why::Unknown), "{number} by {client:?}");
         }
     }
+}
+
+#[test]
+fn a_token_that_waited_is_judged_by_when_it_came() {
+    let state = |generation| FamilyState {
+        generation,
+        rotated_at: at(100),
+        ends_at: at(10_000),
+        idle: TimeDelta::seconds(9_000),
+        ended: None,
+    };
+    let judged = |generation, number, now, waited| {
+        let (window, waited) = (TimeDelta::seconds(10), TimeDelta::seconds(waited));
+        judge(&state(generation), number, true, Client::Bearer, window, at(now), waited)
+    };
+    // It came within the window, or before the token after it was made at all.
+    assert_eq!(judged(1, 0, 111, 2), Verdict::Replay);
+    assert_eq!(judged(1, 0, 101, 2), Verdict::Replay);
+    assert_eq!(judged(1, 0, 111, 1), Verdict::Reuse);
+    // Its successor was used while it waited: nothing is known, nothing ends. Had it come a moment later, it were reuse.
+    assert_eq!(judged(2, 0, 101, 2), Verdict::Refuse(Why::Overtaken));
+    assert_eq!(judged(2, 0, 101, 1), Verdict::Reuse);
+    assert_eq!(judged(2, 0, 101, 0), Verdict::Reuse);
+    // Older ones were used before it came, whenever that was.
+    assert_eq!(judged(3, 0, 101, 2), Verdict::Reuse);
 }

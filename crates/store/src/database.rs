@@ -79,7 +79,8 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .min_connections(1)
-            .acquire_timeout(Duration::from_secs(1))
+            // Longer than any request waits (see `begin_aside`).
+            .acquire_timeout(Duration::from_secs(5))
             .idle_timeout(Duration::from_secs(300))
             .max_lifetime(Duration::from_secs(1800))
             .test_before_acquire(false)

@@ -115,6 +115,17 @@ impl TenantTx<'_> {
         Ok(())
     }
 
+    /// Holds the tenant as it is until the transaction ends. False when it may not act.
+    pub async fn hold_tenant(&mut self) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar!(
+            r#"SELECT 1 AS "one!" FROM tenants WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL FOR SHARE"#,
+            self.tenant.0
+        )
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        Ok(found.is_some())
+    }
+
     /// Locks the tenant's row against other writers until the transaction ends.
     pub async fn lock_tenant(&mut self) -> Result<(), StoreError> {
         sqlx::query!("SELECT 1 AS one FROM tenants WHERE id = $1 FOR UPDATE", self.tenant.0)
@@ -137,11 +148,13 @@ impl TenantTx<'_> {
     }
 
     /// Disables (`Some`) or enables (`None`) the tenant. False when it was so already. Logins end with the former and
-    /// do not come back with the latter.
+    /// do not come back with the latter: by the database's time, which is theirs too. Lock the tenant before.
     pub async fn set_tenant_disabled(&mut self, disabled: Option<(DateTime<Utc>, &str)>) -> Result<bool, StoreError> {
         let (at, by) = disabled.unzip();
         let done = sqlx::query!(
-            "UPDATE tenants SET disabled_at = $2, disabled_by = $3, logins_ended_at = coalesce($2, logins_ended_at)
+            "UPDATE tenants SET disabled_at = $2, disabled_by = $3,
+                                logins_ended_at = CASE WHEN $2::timestamptz IS NULL THEN logins_ended_at
+                                                       ELSE clock_timestamp() END
               WHERE id = $1 AND deleted_at IS NULL AND (disabled_at IS NULL) <> ($2::timestamptz IS NULL)",
             self.tenant.0,
             at,

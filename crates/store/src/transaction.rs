@@ -1,9 +1,15 @@
 //! The transaction, and the two doors out of it: one tenant's tables, or the few questions that find the tenant.
 
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, SqlStr, Transaction};
+use tokio::sync::oneshot;
 
 use crate::id::TenantId;
 use crate::{Store, StoreError};
+
+/// How long a transaction may take to begin. Connections may take longer to open, and are waited for by whoever comes next.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A database transaction. Dropped without [`Tx::commit`] it undoes everything.
 pub struct Tx {
@@ -25,7 +31,7 @@ pub struct AnyTenant<'a> {
 impl Store {
     /// Begins a transaction that has no tenant yet.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx { inner: self.pool().begin().await?, tenant: None })
+        self.begin_aside("BEGIN".into_sql_str(), None).await
     }
 
     /// Begins a transaction within one tenant: one round trip instead of two.
@@ -41,7 +47,30 @@ impl Store {
     async fn begin_with(&self, begin: &str, tenant: TenantId) -> Result<Tx, StoreError> {
         // Constants of this file, and a Uuid, whose Display cannot carry SQL.
         let begin = AssertSqlSafe(format!("{begin}; SET LOCAL app.tenant = '{tenant}'"));
-        Ok(Tx { inner: self.pool().begin_with(begin).await?, tenant: Some(tenant) })
+        self.begin_aside(begin.into_sql_str(), Some(tenant)).await
+    }
+
+    /// Begins in a task of its own, which always runs to its end: whoever asked may hang up between `BEGIN` and its answer,
+    /// and the connection would go back to the pool within a transaction that nobody knows of. A connection that is being
+    /// opened when nobody waits any more is kept for the next: to give it up and begin anew would keep a busy database from
+    /// ever coming back.
+    async fn begin_aside(&self, begin: SqlStr, tenant: Option<TenantId>) -> Result<Tx, StoreError> {
+        let pool = self.pool().clone();
+        let (give, taken) = oneshot::channel();
+        tokio::spawn(async move {
+            let begun = match pool.acquire().await {
+                // It goes back to the pool as it came.
+                Ok(_) if give.is_closed() => return,
+                Ok(connection) => Transaction::begin(connection, Some(begin)).await,
+                Err(error) => Err(error),
+            };
+            // Dropped, it is undone.
+            let _ = give.send(begun);
+        });
+        match tokio::time::timeout(PATIENCE, taken).await {
+            Ok(Ok(begun)) => Ok(Tx { inner: begun?, tenant }),
+            Ok(Err(_)) | Err(_) => Err(StoreError::TooSlow),
+        }
     }
 }
 

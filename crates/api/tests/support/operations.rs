@@ -54,7 +54,8 @@ impl Operation {
 
     /// Its path for things that are not there.
     pub fn path_of_nothing(&self, tenant: &str) -> String {
-        let template = self.template.replace("{tenant}", tenant).replace("{slug}", "no-such-tenant").replace("{login}", ABSENT_UUID);
+        let template =
+            self.template.replace("{tenant}", tenant).replace("{slug}", "no-such-tenant").replace("{login}", ABSENT_UUID);
         match template.contains("/keys/") {
             true => template.replace("{id}", "no-such-key"),
             false => template.replace("{id}", ABSENT_UUID),
