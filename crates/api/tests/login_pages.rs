@@ -152,8 +152,9 @@ async fn p24_the_forms_of_the_account_count_only_from_our_page_of_this_session()
         form.push(("csrf", &csrf));
         for headers in [&[("Sec-Fetch-Site", "cross-site")][..], &[("Origin", "https://evil.test")], &[("Origin", "null")]] {
             let answer = browser.clone().submit_with(path, &form, headers).await;
-            let wanted = if *path == "/logout" { StatusCode::OK } else { StatusCode::FORBIDDEN };
-            assert_eq!(answer.status, wanted, "{path}: {headers:?}");
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}: {headers:?}");
+            assert_page(&answer);
+            assert!(set_cookies(&answer).is_empty(), "{path}: a request that another site sent removes no cookie");
         }
         // Somebody who is not signed in is sent to the login page, whatever they send.
         if *path != "/logout" {
@@ -347,15 +348,24 @@ async fn scenario_31_signing_out_asks_when_it_was_not_our_page_that_asked_for_it
     let cross = [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.test")];
     for form in [&[][..], &[("csrf", "x"), ("post_logout_redirect_uri", "https://evil.test/")]] {
         let answer = browser.submit_with("/logout", form, &cross).await;
-        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert_page(&answer);
-        assert!(answer.text.contains("action=\"/t/acme/logout\"") && !answer.text.contains("evil"));
-        assert!(!answer.headers.contains_key("location"));
+        // The way to the question, and to nowhere else.
+        assert!(answer.text.contains("href=\"/t/acme/logout\"") && !answer.text.contains("evil"));
+        assert!(!answer.headers.contains_key("location") && set_cookies(&answer).is_empty());
         assert_eq!(browser.me().await.status, StatusCode::OK, "nobody is signed out by another site");
     }
+    // Without the token of a page of ours, it is asked.
+    let unsure = browser.submit("/logout", &[("csrf", "x")]).await;
     let asked = browser.get("/logout").await;
-    assert_eq!(asked.status, StatusCode::OK);
-    assert_page(&asked);
+    for page in [&unsure, &asked] {
+        assert_eq!(page.status, StatusCode::OK);
+        assert_page(page);
+        assert!(page.text.contains("action=\"/t/acme/logout\""));
+    }
+    // A forged request comes without the cookie (SameSite=Lax), and is not answered in a way that removes it.
+    let forged = Browser::at(&tenant).submit_with("/logout", &[], &[]).await;
+    assert!(set_cookies(&forged).is_empty());
     assert_eq!(tenant.audit("user.logout").await.len(), 0);
     let old = browser.clone();
     let done = browser.submit("/logout", &[("csrf", &form_token(&asked.text))]).await;

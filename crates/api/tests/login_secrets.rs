@@ -45,10 +45,8 @@ impl Canaries {
     /// What is base64 itself, also as the bytes that it stands for. What comes first is an id, and no secret.
     fn opaque(&mut self, name: &str, secret: &str) {
         self.add(name, secret);
-        let body = secret.rsplit('_').next().unwrap();
-        if let Ok(bytes) = URL_SAFE_NO_PAD.decode(body) {
-            self.0.insert(format!("{name}, its end in hexadecimal"), hex(&bytes[bytes.len() / 2..]));
-        }
+        let bytes = URL_SAFE_NO_PAD.decode(secret.strip_prefix("cr_").unwrap_or(secret)).expect("base64url");
+        self.0.insert(format!("{name}, its end in hexadecimal"), hex(&bytes[bytes.len() / 2..]));
         self.0.insert(format!("{name}, its end"), secret[secret.len() / 2..].to_owned());
     }
 

@@ -362,14 +362,14 @@ fn a_number_that_nothing_was_given_for_is_not_ours_even_if_its_secret_fits() {
 fn a_token_that_waited_is_judged_by_when_it_came() {
     let state = |generation| FamilyState {
         generation,
-        rotated_at: at(100),
-        ends_at: at(10_000),
+        rotated_at: at(100_000),
+        ends_at: at(10_000_000),
         idle: TimeDelta::seconds(9_000),
         ended: None,
     };
-    let judged = |generation, number, now, waited| {
+    let judged = |generation, number, now: i64, waited| {
         let (window, waited) = (TimeDelta::seconds(10), TimeDelta::seconds(waited));
-        judge(&state(generation), number, true, Client::Bearer, window, at(now), waited)
+        judge(&state(generation), number, true, Client::Bearer, window, at(now * 1000), waited)
     };
     // It came within the window, or before the token after it was made at all.
     assert_eq!(judged(1, 0, 111, 2), Verdict::Replay);
