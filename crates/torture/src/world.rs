@@ -30,7 +30,7 @@ pub(crate) const CUT: usize = 3;
 const WIDE: [&str; 2] = ["wide-a", "wide-b"];
 /// A tenant whose window is over in a second.
 const NARROW: &str = "narrow";
-const WIDE_WINDOW: Duration = Duration::from_secs(30);
+const WIDE_WINDOW: Duration = Duration::from_secs(60);
 const NARROW_WINDOW: Duration = Duration::from_secs(1);
 /// Of each tenant. Most of them have many families.
 const PEOPLE: u32 = 4;

@@ -9,9 +9,6 @@ use super::{Done, load, wait_for_rotations};
 use crate::plan::{Part, Sizes, stream};
 use crate::world::{DIRECT, World};
 
-/// From the moment at which Postgres accepts connections until every server has served somebody.
-const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
-
 pub(super) async fn run(world: &mut World, sizes: &Sizes, seed: u64) -> anyhow::Result<Done> {
     let mut random = stream(seed, "postgres kills", 0);
     let mut done = Done::default();
@@ -31,7 +28,7 @@ pub(super) async fn run(world: &mut World, sizes: &Sizes, seed: u64) -> anyhow::
         let after = wait_for_rotations(&network, &DIRECT, network.history.now()).await?;
         done.faults += 1;
         done.recovered(after);
-        if after > LONGEST_RECOVERY {
+        if sizes.longest_recovery.is_some_and(|longest| after > longest) {
             done.problems.push(format!("{after:.1?} went by until every server served again"));
         }
     }
