@@ -12,6 +12,7 @@ mod cookies;
 mod credentials;
 mod docs;
 mod health;
+mod hex;
 mod log;
 mod login_page;
 mod metrics;

@@ -3,7 +3,6 @@
 //! A page is a struct of what it shows; the handlers fill it and [`respond`] sends it. Whatever text it is given is
 //! escaped by the template: nothing here marks text as safe.
 
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use actix_web::http::{StatusCode, header};
@@ -14,6 +13,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use claviger_issuer::{Failure, Fault};
 use sha2::{Digest as _, Sha256};
 
+use crate::hex::hex;
 use crate::problem::{Answer, Answered};
 
 #[cfg(test)]
@@ -149,14 +149,9 @@ struct Asset {
 
 impl Asset {
     fn new(stem: &str, extension: &str, content_type: &'static str, content: &'static str) -> Self {
-        let mut name = format!("{stem}.");
-        for byte in Sha256::digest(content).iter().take(6) {
-            // Writing into a String cannot fail.
-            let _ = write!(name, "{byte:02x}");
-        }
-        name.push('.');
-        name.push_str(extension);
-        Self { name, content_type, content }
+        let digest = hex(Sha256::digest(content).as_slice());
+        let short = digest.get(..12).unwrap_or_default();
+        Self { name: format!("{stem}.{short}.{extension}"), content_type, content }
     }
 
     fn path(&self) -> String {

@@ -548,10 +548,7 @@ impl Issuer {
     }
 
     pub(crate) fn family_draft(&self, family: &TokenFamily, request: &RequestInfo, now: DateTime<Utc>) -> Draft {
-        let actor = match &family.principal {
-            Principal::User(user) => format!("user:{user}"),
-            Principal::Key(key) => format!("key:{key}"),
-        };
+        let actor = named(&family.principal);
         Draft {
             at: now,
             action: "token.refresh",
@@ -563,6 +560,14 @@ impl Issuer {
             address: request.address,
             detail: json!({}),
         }
+    }
+}
+
+/// As the audit trail writes whoever a family stands for.
+pub(crate) fn named(principal: &Principal) -> String {
+    match principal {
+        Principal::User(user) => format!("user:{user}"),
+        Principal::Key(key) => format!("key:{key}"),
     }
 }
 

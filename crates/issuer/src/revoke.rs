@@ -1,7 +1,7 @@
 //! Tokens called back by whoever holds them (RFC 7009), or by an operator's key.
 
 use claviger_store::id::FamilyId;
-use claviger_store::token_family::{EndedBy, Principal as Whose};
+use claviger_store::token_family::EndedBy;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -10,7 +10,7 @@ use crate::audit::{Actor, Authority, append};
 use crate::caller::{Caller, For, Principal, VerifiedToken};
 use crate::directory::TenantEntry;
 use crate::introspect::is_own;
-use crate::refresh::Client;
+use crate::refresh::{Client, named};
 use crate::refresh_token::RefreshToken;
 use crate::scope::ScopeSet;
 use crate::settings::RequestInfo;
@@ -54,10 +54,7 @@ impl Issuer {
         let genuine = locked.macs.get(&(token.family, token.generation)).is_some_and(|(version, kept)| {
             token.macs(&self.peppers).iter().any(|(presented, mac)| presented == version && bool::from(mac.0.ct_eq(&kept.0)))
         });
-        let name = match &family.principal {
-            Whose::User(user) => format!("user:{user}"),
-            Whose::Key(key) => format!("key:{key}"),
-        };
+        let name = named(&family.principal);
         if !genuine {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::installation::with;
 use super::output::Format;
 use crate::config::Config;
+use crate::hex::hex;
 use crate::v1::audit::AuditView;
 
 #[derive(Debug, Subcommand)]
@@ -82,10 +83,6 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
         }
     })
     .await
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn parse_anchor(text: &str) -> anyhow::Result<Anchor> {

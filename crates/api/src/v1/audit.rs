@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::body::Asked;
 use crate::caller::{AuditRead, Caller};
+use crate::hex::hex;
 use crate::page::{Page, limit};
 use crate::problem::{Answer, Answered};
 
@@ -86,7 +87,7 @@ impl From<Entry> for AuditView {
             request_id,
             ip: personal.get("ip").and_then(Value::as_str).map(str::to_owned),
             detail: serde_json::from_str(&detail).unwrap_or_default(),
-            hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            hash: hex(&hash),
         }
     }
 }
