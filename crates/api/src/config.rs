@@ -20,6 +20,9 @@ use url::Url;
 /// The commented defaults, as `config print` shows them.
 pub const DEFAULTS: &str = include_str!("config.toml");
 
+/// The file in the data directory of a trial run that says where it was served last.
+const LAST_URL: &str = "public_url";
+
 /// What the command line may override.
 #[derive(Debug, Default, Clone)]
 pub struct Overrides {
@@ -150,7 +153,10 @@ impl Config {
     #[must_use]
     pub fn issuer_settings(&self, listening: Option<SocketAddr>) -> Settings {
         Settings {
-            public_url: self.public_url.clone().unwrap_or_else(|| local_url(listening.unwrap_or(self.listen))),
+            public_url: self.public_url.clone().unwrap_or_else(|| match listening {
+                Some(listening) => local_url(listening),
+                None => self.last_url().unwrap_or_else(|| local_url(self.listen)),
+            }),
             brand: self.brand.clone(),
             default_tenant: self.default_tenant.clone(),
             token_lifetime: self.token_lifetime,
@@ -158,6 +164,20 @@ impl Config {
             password_cost: self.password_cost(),
             password_threads: self.password.threads,
         }
+    }
+
+    /// Keeps where a trial run is served, so that a command speaks of the same issuer whatever port that is.
+    pub(crate) fn keep_url(&self, listening: SocketAddr) -> std::io::Result<()> {
+        match self.public_url {
+            Some(_) => Ok(()),
+            None => std::fs::write(self.data_dir.join(LAST_URL), local_url(listening).as_str()),
+        }
+    }
+
+    /// Where a trial run was served last.
+    fn last_url(&self) -> Option<Url> {
+        let text = std::fs::read_to_string(self.data_dir.join(LAST_URL)).ok()?;
+        Url::parse(text.trim()).ok()
     }
 
     fn password_cost(&self) -> Cost {

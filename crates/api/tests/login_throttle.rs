@@ -157,10 +157,11 @@ async fn p14_of_two_hundred_guesses_at_once_five_are_looked_at() {
     let servers = [&server, &replica];
     let guesses = (0..200).map(|number| from_on(servers[number % 2], "acme", THERE, "alice", WRONG_PASSWORD));
     assert_eq!(looked_at(&join_all(guesses).await), 5);
-    // All were counted where they came from; what others have in common with them, only by what was looked at.
+    // Counted where they came from until that was full, which each server then remembers; what others have in common with
+    // them, only by what was looked at.
     let counts = counts(&tenant).await;
     assert_eq!((&counts[..3], counts.len()), (&[5, 5, 5][..], 4));
-    assert!(counts[3] >= 200, "{counts:?}");
+    assert!(counts[3] > 5, "{counts:?}");
     assert_eq!(refused_in_the_audit_trail(&tenant).await, 5);
     assert_throttled(&from(&tenant, THERE, "alice", PASSWORD).await);
 }

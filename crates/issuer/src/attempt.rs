@@ -1,20 +1,32 @@
 //! Failed logins: counted before they are looked at, by account and address, over all replicas and restarts.
 //!
 //! Whoever fails again and again from one place is not looked at for a while; the same account from elsewhere is. A known
-//! device has counts of its own, so that nobody else's failures lock its user out.
+//! device has counts of its own, so that nobody else's failures lock its user out. What is not looked at counts nowhere:
+//! one place that goes on and on must not use up what others have in common with it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use claviger_store::attempt::Bucket;
-use claviger_store::{StoreError, TenantTx};
+use claviger_store::attempt::{Bucket, Counted as Row};
+use claviger_store::id::TenantId;
+use claviger_store::password::LoginRow;
+use claviger_store::{Store, StoreError};
+use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::secret::Peppers;
 use crate::settings::LoginThrottle;
 use crate::throttle::network;
+use crate::{Failure, Fault, Refusal};
 
 /// The longest count.
 const DAY: i32 = 86_400;
+/// Places that something is remembered about.
+const REMEMBERED: u64 = 100_000;
+/// How long an attempt waits for others of the same place that are being looked at.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where an attempt counts.
 struct Count {
@@ -23,6 +35,16 @@ struct Count {
     limit: i32,
     /// Seconds.
     window: i32,
+}
+
+impl Count {
+    fn asked(&self) -> (Bucket, i32) {
+        (self.bucket, self.window)
+    }
+
+    fn is_full(&self, row: &Row) -> bool {
+        row.used > self.limit
+    }
 }
 
 /// The counts of an attempt: the narrowest, and the wider ones.
@@ -35,6 +57,8 @@ pub(crate) struct Attempts {
 pub(crate) struct Counted {
     narrow: Bucket,
     wide: Vec<Bucket>,
+    /// Lets the next of the same place be looked at.
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Counted {
@@ -82,23 +106,74 @@ impl Attempts {
             ],
         })
     }
+}
 
-    /// Counts it. `Err` holds the seconds until attempts are looked at again, if this one is not.
-    pub(crate) async fn count(&self, tx: &mut TenantTx<'_>, now: DateTime<Utc>) -> Result<Result<Counted, u64>, StoreError> {
-        let all: Vec<&Count> = std::iter::once(&self.narrow).chain(&self.wide).collect();
-        let asked: Vec<_> = all.iter().map(|count| (count.bucket, count.window)).collect();
-        let counted = tx.count_attempt(&asked, now).await?;
-        let full = all.iter().zip(&counted).filter(|(count, counted)| counted.used > count.limit);
-        let until = full.map(|(_, counted)| counted.forgotten_at).max();
-        let Some(until) = until else {
-            let wide = self.wide.iter().map(|count| count.bucket).collect();
-            return Ok(Ok(Counted { narrow: self.narrow.bucket, wide }));
-        };
-        if counted.first().is_some_and(|counted| counted.used > self.narrow.limit) {
-            // One place that goes on and on must not use up what others have in common with it.
-            let wide: Vec<_> = self.wide.iter().map(|count| (count.bucket, 1)).collect();
-            tx.give_back_attempts(&wide).await?;
+/// What this server remembers of places that attempts come from.
+pub(crate) struct Places {
+    /// As many attempts of one place are looked at at once as may fail: who knows the password and comes often is not taken
+    /// for who guesses.
+    turns: Cache<(TenantId, Bucket), Arc<Semaphore>>,
+    /// Places that used up their attempts, until when, and how many that were: asked again and again, the database would
+    /// only say the same.
+    full: Cache<(TenantId, Bucket), (DateTime<Utc>, i32)>,
+}
+
+impl Places {
+    pub(crate) fn new() -> Self {
+        Self {
+            turns: Cache::builder().max_capacity(REMEMBERED).time_to_idle(Duration::from_secs(60)).build(),
+            full: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(86_400)).build(),
         }
-        Ok(Err(u64::try_from((until - now).num_seconds()).unwrap_or(0) + 1))
     }
+
+    /// Counts an attempt of this person (a case-mapped name), and finds whom it is about.
+    pub(crate) async fn count(
+        &self,
+        store: &Store,
+        tenant: TenantId,
+        attempts: &Attempts,
+        account: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(Counted, Option<LoginRow>), Failure> {
+        let Attempts { narrow, wide } = attempts;
+        let place = (tenant, narrow.bucket);
+        let turns = self.turns.get_with(place, || Arc::new(Semaphore::new(usize::try_from(narrow.limit).unwrap_or(1))));
+        let turn = tokio::time::timeout(PATIENCE, turns.acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Fault::Overloaded("logins of one account from one place").into()) };
+        if let Some((until, limit)) = self.full.get(&place)
+            && limit == narrow.limit
+            && now < until
+        {
+            return Err(throttled(until, now));
+        }
+        let mut tx = store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let row = scoped.count_attempt(&[narrow.asked()], now).await?.into_iter().next().ok_or_else(gone)?;
+        if narrow.is_full(&row) {
+            tx.commit().await?;
+            self.full.insert(place, (row.forgotten_at, narrow.limit));
+            return Err(throttled(row.forgotten_at, now));
+        }
+        let found = scoped.login_row(account).await?;
+        // Last, and committed at once: these are what many have in common.
+        let asked: Vec<_> = wide.iter().map(Count::asked).collect();
+        let rows = scoped.count_attempt(&asked, now).await?;
+        let full = wide.iter().zip(&rows).filter(|(count, row)| count.is_full(row));
+        if let Some(until) = full.map(|(_, row)| row.forgotten_at).max() {
+            // Undone, so that it counts nowhere.
+            drop(tx);
+            return Err(throttled(until, now));
+        }
+        tx.commit().await?;
+        let wide = wide.iter().map(|count| count.bucket).collect();
+        Ok((Counted { narrow: narrow.bucket, wide, _turn: turn }, found))
+    }
+}
+
+fn throttled(until: DateTime<Utc>, now: DateTime<Utc>) -> Failure {
+    Refusal::Throttled { retry_after: u64::try_from((until - now).num_seconds()).unwrap_or(0) + 1 }.into()
+}
+
+fn gone() -> StoreError {
+    StoreError::ImpossibleRow { table: "attempts", what: "a count that is not there".into() }
 }

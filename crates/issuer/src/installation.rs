@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use crate::Failure;
+use crate::attempt::Places;
 use crate::audit::ChainKey;
 use crate::clock::Clock;
 use crate::directory::{Directory, TenantEntry};
@@ -69,6 +70,7 @@ pub struct Issuer {
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
     pub(crate) hasher: Hasher,
+    pub(crate) places: Places,
 }
 
 impl Issuer {
@@ -97,6 +99,7 @@ impl Issuer {
             recorder,
             failures: Counter::new(),
             hasher,
+            places: Places::new(),
         })
     }
 

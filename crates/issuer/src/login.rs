@@ -147,18 +147,13 @@ impl Issuer {
         let device = device.filter(|_| known);
         let attempts = Attempts::of(&self.peppers, &tenant.settings.login_throttle(), &folded, device, request.address)
             .ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
-        let mut tx = self.store.begin_in(id).await?;
-        let mut scoped = tx.tenant(id).await?;
-        let counted = attempts.count(&mut scoped, now).await?;
-        let row = match counted.is_ok() {
-            true => scoped.login_row(&folded).await?,
-            false => None,
+        let (counted, row) = match self.places.count(&self.store, id, &attempts, &folded, now).await {
+            Err(Failure::Refusal(refusal)) => {
+                tracing::info!(tenant.id = %id, request.id = %request.id, "a login was not looked at: too many failed");
+                return Err(refusal.into());
+            }
+            outcome => outcome?,
         };
-        tx.commit().await?;
-        let counted = counted.map_err(|retry_after| {
-            tracing::info!(tenant.id = %id, request.id = %request.id, "a login was not looked at: too many failed");
-            Refusal::Throttled { retry_after }
-        })?;
         let (user, hash) = row.map(|row| (Arc::new(row.user), row.hash)).unzip();
         let hash = hash.flatten();
         let verified = match self.hasher.verify(id, password.clone(), hash.clone()).await {

@@ -31,6 +31,8 @@ pub struct NewUser {
     pub password: Option<NewPassword>,
     /// The id in the system that the person comes from; `None` makes one.
     pub id: Option<UserId>,
+    /// Whether the person may not act from the beginning.
+    pub disabled: bool,
 }
 
 /// The password of a user to be made.
@@ -98,7 +100,7 @@ impl Issuer {
     /// Makes a user.
     pub async fn create_user(&self, tenant: &TenantEntry, actor: &Actor, new: NewUser) -> Result<User, Failure> {
         let now = self.clock.now();
-        let NewUser { username, email, roles, password, id } = new;
+        let NewUser { username, email, roles, password, id, disabled } = new;
         let username = Username::parse(&username)?;
         let email = email.as_deref().map(normal_email).transpose()?;
         let roles = checked_roles(&roles)?;
@@ -124,9 +126,14 @@ impl Issuer {
         if let Some(hash) = &hash {
             scoped.set_password(kept.id, hash, now, &actor.name).await?;
         }
+        let target = format!("user:{}", kept.id);
         let detail = json!({ "roles": roles, "password": hash.is_some(), "imported": id.is_some() });
-        let deed = actor.did("user.create", format!("user:{}", kept.id), detail, now);
-        append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
+        let mut deeds = vec![actor.did("user.create", &target, detail, now)];
+        if disabled {
+            scoped.set_user_disabled(kept.id, Some((now, actor.name.as_str()))).await?;
+            deeds.push(actor.did("user.disable", &target, json!({}), now));
+        }
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let user = scoped.user(kept.id).await?;
         tx.commit().await?;
         user.ok_or_else(|| Fault::Internal("a new user is not there".into()).into())
@@ -134,7 +141,7 @@ impl Issuer {
 
     /// Whether a user could be made of this, as far as that can be told without doing it.
     pub async fn check_user(&self, tenant: &TenantEntry, new: &NewUser) -> Result<(), Failure> {
-        let NewUser { username, email, roles, password, id } = new;
+        let NewUser { username, email, roles, password, id, disabled: _ } = new;
         let username = Username::parse(username)?;
         checked_roles(roles)?;
         if let Some(NewPassword::Hash(text)) = password {

@@ -42,6 +42,9 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
     if installation.is_private() && !config.is_production() {
         first_start(issuer).await?;
     }
+    if installation.is_private() {
+        config.keep_url(listener.local_addr()?).context("cannot write into the data directory")?;
+    }
     let news = issuer.follow_changes(true);
     let upkeep = tokio::spawn(keep_up(issuer.clone()));
     if let Some(listen) = config.metrics_listen {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use claviger_issuer::audit::Actor;
-use claviger_issuer::user::{NewPassword, NewUser, UserChange};
+use claviger_issuer::user::{NewPassword, NewUser};
 use claviger_issuer::{Failure, Issuer, TenantEntry};
 use claviger_store::id::UserId;
 use serde::{Deserialize, Serialize};
@@ -69,12 +69,26 @@ pub(super) async fn run(order: Order, installation: &Installation, output: Forma
     let tenant = installation.tenant(&tenant).await?;
     let text = read(&file)?;
     let mut report = Report::default();
+    let mut seen = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         if line.trim().is_empty() {
             continue;
         }
         let fate = match serde_json::from_str::<Line>(line) {
-            Ok(line) => import(&installation.issuer, &tenant, line, dry_run).await?,
+            Ok(line) => {
+                let name = line.username.to_lowercase();
+                // Twins within the file, which a dry run would not find in the database.
+                match seen.get(&name) {
+                    Some(before) => Fate::Skipped(format!("has the username of line {before}")),
+                    None => {
+                        let fate = import(&installation.issuer, &tenant, line, dry_run).await?;
+                        if !matches!(fate, Fate::Skipped(_)) {
+                            seen.insert(name, number);
+                        }
+                        fate
+                    }
+                }
+            }
             // The parser's own words may quote a hash.
             Err(error) => Fate::Skipped(format!("is not a person (column {})", error.column())),
         };
@@ -111,18 +125,13 @@ async fn import(issuer: &Issuer, tenant: &TenantEntry, line: Line, dry_run: bool
         (Some(_), Some(_)) => return Ok(Fate::Skipped("the username belongs to a user of another id".into())),
         (None, _) => {}
     }
-    let new = NewUser { username, email, roles, password: password_hash.map(NewPassword::Hash), id };
+    let new = NewUser { username, email, roles, password: password_hash.map(NewPassword::Hash), id, disabled };
     let made = match dry_run {
-        true => issuer.check_user(tenant, &new).await.map(|()| None),
-        false => issuer.create_user(tenant, &Actor::operator(), new).await.map(Some),
+        true => issuer.check_user(tenant, &new).await,
+        false => issuer.create_user(tenant, &Actor::operator(), new).await.map(|_| ()),
     };
     match made {
-        Ok(Some(user)) if disabled => {
-            let change = UserChange { disabled: Some(true), ..UserChange::default() };
-            issuer.change_user(tenant.tenant.id, &Actor::operator(), user.id, change).await?;
-            Ok(Fate::Imported)
-        }
-        Ok(_) => Ok(Fate::Imported),
+        Ok(()) => Ok(Fate::Imported),
         Err(Failure::Refusal(refusal)) => Ok(Fate::Skipped(refusal.to_string())),
         Err(failure) => Err(failure.into()),
     }

@@ -92,7 +92,7 @@ impl From<User> for UserView {
 #[post("/v1/users")]
 pub(crate) async fn create(caller: Caller<UsersWrite>, issuer: Data<Issuer>, body: Body<UserIn>) -> Answered<HttpResponse> {
     let UserIn { username, email, roles, password } = body.take()?;
-    let new = NewUser { username, email, roles, password: password.map(NewPassword::Text), id: None };
+    let new = NewUser { username, email, roles, password: password.map(NewPassword::Text), ..NewUser::default() };
     let user = issuer.create_user(caller.who.tenant(), &caller.actor(), new).await?;
     Ok(HttpResponse::Created().json(UserView::from(user)))
 }
