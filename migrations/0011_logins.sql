@@ -10,8 +10,9 @@ CREATE TABLE token_families (
     -- Whose tokens these are: a person who logged in, or a key that was exchanged.
     user_id uuid,
     key_id text,
-    -- The client that logged the person in and must prove itself at each refresh; NULL where anybody who holds the token may.
-    client_id text,
+    -- The client that logged the person in and must prove itself at each refresh, as `application:…` or `key:…`; NULL where
+    -- anybody who holds the token may.
+    client text CHECK (client ~ '^(application|key):'),
     -- What was granted; later tokens never hold more.
     scope text[] NOT NULL,
     user_agent text,
@@ -27,7 +28,7 @@ CREATE TABLE token_families (
     sealed_answer bytea,
     revoked_at timestamptz,
     revoked_by text,
-    revoked_why text CHECK (revoked_why IN ('reuse', 'logout', 'revoked', 'password', 'disabled', 'deleted', 'key')),
+    revoked_why text CHECK (revoked_why IN ('reuse', 'logout', 'revoked', 'password', 'disabled', 'deleted', 'key', 'surplus')),
     PRIMARY KEY (tenant_id, id),
     CHECK (num_nonnulls(user_id, key_id) = 1),
     CHECK (num_nonnulls(revoked_at, revoked_by, revoked_why) IN (0, 3)),
@@ -39,7 +40,8 @@ SELECT raise_tenant_wall('token_families');
 GRANT SELECT, INSERT, UPDATE ON token_families TO claviger_app;
 -- Rotation is no news: what others keep in memory of a family is whether it lives.
 CREATE TRIGGER note_change AFTER UPDATE ON token_families
-    FOR EACH ROW WHEN (OLD.revoked_at IS DISTINCT FROM NEW.revoked_at) EXECUTE FUNCTION note_change('id', 'tenant_id');
+    FOR EACH ROW WHEN ((OLD.revoked_at, OLD.ends_at) IS DISTINCT FROM (NEW.revoked_at, NEW.ends_at))
+    EXECUTE FUNCTION note_change('id', 'tenant_id');
 
 -- Every refresh token that was made. One successor a token, whatever else goes wrong: hence the key.
 CREATE TABLE refresh_tokens (

@@ -198,9 +198,12 @@ pub(crate) async fn sign_in(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
         Ok(begun) => begun,
         Err(failure) => {
             let answer = Answer::from(failure);
-            // What broke is logged at the border, which sees it only in an answer of its own.
-            if answer.fault().is_some() && answer.retry_after().is_none() {
-                return Err(answer);
+            if let Some(fault) = answer.fault() {
+                if answer.retry_after().is_none() {
+                    return Err(answer);
+                }
+                // The border logs what it sees; of a page it does not see why.
+                tracing::error!(request.id = %request_info(&req).id, error = %fault, "nobody could be signed in");
             }
             let shown = Shown { status: answer.status(), username: &username, return_to: target, problem: Some(answer.detail()) };
             let mut page = place.login_page(&issuer, &req, &shown)?;

@@ -5,7 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use claviger_issuer::{Failure, Fault, Refusal};
+use claviger_issuer::{Failure, Fault, GrantRefused, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -30,7 +30,7 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     /// More about why, as a word for programs: `refresh_token_reused` where a login was ended because one of its refresh
-    /// tokens was used a second time.
+    /// tokens was used a second time, `superseded` where another request used the token at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
@@ -145,18 +145,24 @@ impl From<Refusal> for Answer {
                 answer.challenge = Some("Bearer".into());
                 answer
             }
-            Refusal::InvalidGrant { reused } => {
-                let detail = match reused {
-                    true => {
+            Refusal::InvalidGrant { why } => {
+                let detail = match why {
+                    Some(GrantRefused::Reused) => {
                         "One of this login's refresh tokens was used a second time, so it may have been stolen: the login has \
                              ended. Log in again."
                     }
-                    false => {
+                    Some(GrantRefused::Superseded) => {
+                        "Another request used this refresh token at the same time, and went on from there. Use the newer token."
+                    }
+                    None => {
                         "The refresh token is not one that can be used now: it, or the login behind it, has ended. Log in again."
                     }
                 };
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "invalid_grant", detail);
-                answer.reason = reused.then_some("refresh_token_reused");
+                answer.reason = why.map(|why| match why {
+                    GrantRefused::Reused => "refresh_token_reused",
+                    GrantRefused::Superseded => "superseded",
+                });
                 answer.challenge = Some("Bearer".into());
                 answer
             }

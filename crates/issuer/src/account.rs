@@ -82,10 +82,10 @@ impl Issuer {
         };
         let tenant = person.tenant.tenant.id;
         let hash = self.hasher.hash(tenant, new).await?;
-        self.put_password(tenant, &caller.actor(), user.id, &hash, Some(&proven.hash), "user.password_change").await?;
-        let mut tx = self.store.begin_in(tenant).await?;
-        tx.tenant(tenant).await?.give_back_attempts(&proven.given_back()).await?;
-        Ok(tx.commit().await?)
+        let before = Some(proven.password.set_at);
+        self.put_password(tenant, &caller.actor(), user.id, &hash, before, "user.password_change").await?;
+        self.succeeded(tenant, proven).await;
+        Ok(())
     }
 
     /// An admin gives somebody a password. All that person's logins end.
@@ -107,14 +107,14 @@ impl Issuer {
         self.hasher.hash(tenant.tenant.id, new).await
     }
 
-    /// Keeps a password and ends what stood on the one before, in one transaction. `before` is what it must still be.
+    /// Keeps a password and ends what stood on the one before, in one transaction. `before` is when that one was set.
     async fn put_password(
         &self,
         tenant: TenantId,
         actor: &Actor,
         id: UserId,
         hash: &PasswordHash,
-        before: Option<&PasswordHash>,
+        before: Option<DateTime<Utc>>,
         action: &'static str,
     ) -> Result<(), Failure> {
         let now = self.clock.now();
@@ -123,7 +123,7 @@ impl Issuer {
         if !scoped.lock_user(id).await? {
             return Err(Refusal::NotFound.into());
         }
-        if before.is_some() && scoped.password(id).await?.as_ref() != before {
+        if before.is_some() && scoped.password(id).await?.map(|password| password.set_at) != before {
             return Err(Fault::Unknown("a password that was changed meanwhile").into());
         }
         scoped.set_password(id, hash, now, &actor.name).await?;

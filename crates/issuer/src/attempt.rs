@@ -11,7 +11,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use claviger_store::attempt::{Bucket, Counted as Row};
 use claviger_store::id::TenantId;
-use claviger_store::password::LoginRow;
 use claviger_store::{Store, StoreError};
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,6 +24,8 @@ use crate::{Failure, Fault, Refusal};
 const DAY: i32 = 86_400;
 /// Places that something is remembered about.
 const REMEMBERED: u64 = 100_000;
+/// Attempts that are counted at the same time: the rest of the database's connections is for others.
+const COUNTED_AT_ONCE: usize = 4;
 /// How long an attempt waits for others of the same place that are being looked at.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -58,19 +59,16 @@ pub(crate) struct Counted {
     narrow: Bucket,
     wide: Vec<Bucket>,
     /// Lets the next of the same place be looked at.
-    _turn: OwnedSemaphorePermit,
+    turn: OwnedSemaphorePermit,
 }
 
-impl Counted {
-    /// What is given back when it succeeds: all of the narrowest count, and this one of each other.
-    pub(crate) fn succeeded(&self) -> Vec<(Bucket, i32)> {
-        std::iter::once((self.narrow, i32::MAX)).chain(self.wide.iter().map(|bucket| (*bucket, 1))).collect()
-    }
-
-    /// What is given back when it was not looked at after all.
-    pub(crate) fn not_looked_at(&self) -> Vec<(Bucket, i32)> {
-        std::iter::once(self.narrow).chain(self.wide.iter().copied()).map(|bucket| (bucket, 1)).collect()
-    }
+/// Why an attempt is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GivenBack {
+    /// It succeeded: so is all that failed in the same place before.
+    Succeeded,
+    /// It was not looked at after all.
+    NotLookedAt,
 }
 
 impl Attempts {
@@ -93,7 +91,11 @@ impl Attempts {
         if let Some(device) = device {
             return Some(Self {
                 narrow: count(&["device", device, account], failures, window)?,
-                wide: vec![count(&["device in a day", device, account], in_a_day, DAY)?],
+                wide: vec![
+                    count(&["device in a day", device, account], in_a_day, DAY)?,
+                    // However many devices somebody collected while they knew the password.
+                    count(&["all devices in a day", account], in_a_day.saturating_mul(2), DAY)?,
+                ],
             });
         }
         let address = network(address).to_string();
@@ -116,25 +118,27 @@ pub(crate) struct Places {
     /// Places that used up their attempts, until when, and how many that were: asked again and again, the database would
     /// only say the same.
     full: Cache<(TenantId, Bucket), (DateTime<Utc>, i32)>,
+    counting: Semaphore,
 }
 
 impl Places {
     pub(crate) fn new() -> Self {
         Self {
             turns: Cache::builder().max_capacity(REMEMBERED).time_to_idle(Duration::from_secs(60)).build(),
-            full: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(86_400)).build(),
+            // Briefly: somebody may succeed at another server.
+            full: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(5)).build(),
+            counting: Semaphore::new(COUNTED_AT_ONCE),
         }
     }
 
-    /// Counts an attempt of this person (a case-mapped name), and finds whom it is about.
+    /// Counts an attempt.
     pub(crate) async fn count(
         &self,
         store: &Store,
         tenant: TenantId,
         attempts: &Attempts,
-        account: &str,
         now: DateTime<Utc>,
-    ) -> Result<(Counted, Option<LoginRow>), Failure> {
+    ) -> Result<Counted, Failure> {
         let Attempts { narrow, wide } = attempts;
         let place = (tenant, narrow.bucket);
         let turns = self.turns.get_with(place, || Arc::new(Semaphore::new(usize::try_from(narrow.limit).unwrap_or(1))));
@@ -146,7 +150,9 @@ impl Places {
         {
             return Err(throttled(until, now));
         }
-        let mut tx = store.begin_in(tenant).await?;
+        let counting = tokio::time::timeout(PATIENCE, self.counting.acquire()).await;
+        let Ok(Ok(_counting)) = counting else { return Err(Fault::Overloaded("the counting of logins").into()) };
+        let mut tx = store.begin_brief(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let row = scoped.count_attempt(&[narrow.asked()], now).await?.into_iter().next().ok_or_else(gone)?;
         if narrow.is_full(&row) {
@@ -154,7 +160,6 @@ impl Places {
             self.full.insert(place, (row.forgotten_at, narrow.limit));
             return Err(throttled(row.forgotten_at, now));
         }
-        let found = scoped.login_row(account).await?;
         // Last, and committed at once: these are what many have in common.
         let asked: Vec<_> = wide.iter().map(Count::asked).collect();
         let rows = scoped.count_attempt(&asked, now).await?;
@@ -166,7 +171,37 @@ impl Places {
         }
         tx.commit().await?;
         let wide = wide.iter().map(|count| count.bucket).collect();
-        Ok((Counted { narrow: narrow.bucket, wide, _turn: turn }, found))
+        Ok(Counted { narrow: narrow.bucket, wide, turn })
+    }
+}
+
+impl Places {
+    /// Gives a counted attempt back, in a transaction of its own: nothing else waits for these rows. If that cannot be
+    /// written, it stays counted.
+    pub(crate) async fn give_back(&self, store: &Store, tenant: TenantId, counted: Counted, why: GivenBack) {
+        let Counted { narrow, wide, turn } = counted;
+        if why == GivenBack::Succeeded {
+            self.full.invalidate(&(tenant, narrow));
+        }
+        let store = store.clone();
+        let given_back = async move {
+            let mut tx = store.begin_brief(tenant).await?;
+            let mut scoped = tx.tenant(tenant).await?;
+            let all = if why == GivenBack::Succeeded { i32::MAX } else { 1 };
+            // In the order in which they are counted: the narrow one, then those that many have in common.
+            scoped.give_back_attempts(&[(narrow, all)]).await?;
+            let wide: Vec<_> = wide.into_iter().map(|bucket| (bucket, 1)).collect();
+            scoped.give_back_attempts(&wide).await?;
+            tx.commit().await
+        };
+        // To its end, also when the caller hangs up.
+        match tokio::spawn(given_back).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(tenant.id = %tenant, error = %error, "an attempt stays counted"),
+            Err(error) => tracing::warn!(tenant.id = %tenant, error = %error, "an attempt stays counted"),
+        }
+        // Now the next of the same place may be counted.
+        drop(turn);
     }
 }
 

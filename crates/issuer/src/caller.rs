@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use claviger_store::id::{FamilyId, KeyId, SessionId, TokenId, UserId};
+use claviger_store::id::{FamilyId, KeyId, SessionId, TenantId, TokenId, UserId};
 use claviger_store::issued_token::UNENDING;
 use claviger_store::user::User;
 use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, unverified_issuer, verify_with};
@@ -91,6 +91,14 @@ impl Principal {
         match self {
             Self::Key(key) => key.username(),
             Self::Person(person) => person.user().ok().map(|user| user.username.as_str()),
+        }
+    }
+
+    /// Its tenant.
+    pub(crate) fn tenant_id(&self) -> TenantId {
+        match self {
+            Self::Key(key) => key.entry.tenant,
+            Self::Person(person) => person.tenant.tenant.id,
         }
     }
 
@@ -268,6 +276,9 @@ impl Issuer {
             None => None,
             Some(id) => {
                 let family = self.directory.family(tenant, id).await?.ok_or_else(|| ended("its login has ended"))?;
+                if !self.client_stands(tenant, &family).await? {
+                    return Err(ended("the client that it was given to may not act"));
+                }
                 Some((id, LoginNow::from(&*family)))
             }
         };

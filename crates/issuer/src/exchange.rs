@@ -84,6 +84,15 @@ impl VerifiedKey {
         }
     }
 
+    /// The client as a family keeps it: its id alone could be another kind's.
+    #[must_use]
+    pub(crate) fn client(&self) -> String {
+        match self.entry.key.owner {
+            Owner::User(_) => format!("key:{}", self.entry.key.id),
+            Owner::Application(id) => format!("application:{id}"),
+        }
+    }
+
     /// The login name, where a person stands behind it.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
@@ -159,7 +168,10 @@ impl Issuer {
             roles: None,
             scope,
             lifetime: Some(verified.lifetime(self.settings.token_lifetime)),
-            not_after: entry.key.expires_at,
+            not_after: match &opening {
+                Some((_, opening)) => opening.family.as_ref().map(|family| family.ends_at),
+                None => entry.key.expires_at,
+            },
         };
         let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
         let scope = scope.to_string();
@@ -206,7 +218,7 @@ impl Issuer {
         let family = TokenFamily {
             id,
             principal: Principal::Key(entry.key.id.clone()),
-            client_id: None,
+            client: None,
             scope: scope.to_vec(),
             user_agent: None,
             created_at: now,
@@ -220,7 +232,6 @@ impl Issuer {
             family: Some(new_family(family, mac, pepper_version)),
             session: None,
             replaces: None,
-            given_back: Vec::new(),
             upgrade: None,
         };
         Ok((token, opening))

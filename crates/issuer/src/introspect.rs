@@ -24,6 +24,10 @@ impl Issuer {
         // What the token was granted, as far as it is still held.
         let held = principal.scopes();
         token.scope.retain(|scope| held.contains(scope));
+        if let Principal::Person(person) = &principal {
+            let roles = &person.user()?.roles;
+            token.roles.retain(|role| roles.contains(role));
+        }
         Ok(Some(token))
     }
 }

@@ -18,6 +18,9 @@ use crate::{Failure, Fault, Issuer, Refusal};
 /// Longest overlap of two secrets, in seconds: 30 days.
 const LONGEST_OVERLAP: u32 = 2_592_000;
 
+/// Client ids of our own.
+const RESERVED: [&str; 2] = [crate::refresh::OWN_CLIENT, crate::token_issue::OPERATOR_CLIENT];
+
 /// A key to be made.
 pub struct KeyOrder {
     /// Whom it acts for.
@@ -104,6 +107,9 @@ impl Issuer {
         check_grantable(actor, &scopes)?;
         let imported = import.is_some();
         let (id, secret) = self.pair(import)?;
+        if RESERVED.contains(&id.as_str()) {
+            return Err(Refusal::invalid("import", "the key's id is one that our own tokens use as a client id").into());
+        }
         let (version, mac) = self.hash(&id, &secret)?;
         let scopes = scopes.to_vec();
         let mut tx = self.store.begin_in(tenant).await?;
@@ -175,6 +181,7 @@ impl Issuer {
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let before = living_key(&mut scoped, id).await?;
+        let stops_refreshing = before.refresh && refresh == Some(false);
         let mut deeds = Vec::new();
         let mut families = Vec::new();
         let target = format!("key:{id}");
@@ -206,9 +213,9 @@ impl Issuer {
             && scoped.set_key_disabled(id, disabled.then_some((now, actor.name.as_str()))).await?
         {
             deeds.push(actor.did(if disabled { "key.disable" } else { "key.enable" }, &target, json!({}), now));
-            if disabled {
-                families = scoped.end_families(&Principal::Key(id.clone()), now, &actor.name, EndedBy::Key).await?;
-            }
+        }
+        if disabled == Some(true) || stops_refreshing {
+            families = scoped.end_families(&Principal::Key(id.clone()), now, &actor.name, EndedBy::Key).await?;
         }
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let key = scoped.key(id).await?;
@@ -235,9 +242,15 @@ impl Issuer {
             scoped.end_secret(id, other.slot, now + TimeDelta::seconds(i64::from(grace))).await?;
         }
         scoped.put_secret(id, slot, mac, version, now).await?;
+        // What the secret before began ends with it.
+        let families = match grace {
+            0 => scoped.end_families(&Principal::Key(id.clone()), now, &actor.name, EndedBy::Key).await?,
+            _ => scoped.cap_families(id, now + TimeDelta::seconds(i64::from(grace))).await?,
+        };
         let deed = actor.did("key.rotate", format!("key:{id}"), json!({ "grace_seconds": grace }), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
-        self.commit(tx, "api_keys", tenant, id).await?;
+        self.commit_logins(tx, tenant, None, &families).await?;
+        self.forget("api_keys", tenant, id);
         Ok(MadeKey { key, secret })
     }
 

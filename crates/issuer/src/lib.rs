@@ -43,4 +43,4 @@ pub mod vault;
 
 pub use directory::{KeyEntry, TenantEntry};
 pub use installation::{Issuer, Open};
-pub use refusal::{Failure, Fault, Refusal};
+pub use refusal::{Failure, Fault, GrantRefused, Refusal};

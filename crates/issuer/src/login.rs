@@ -9,9 +9,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::attempt::Bucket;
 use claviger_store::id::{FamilyId, TenantId};
-use claviger_store::password::PasswordHash;
+use claviger_store::password::{KeptPassword, LoginRow, PasswordHash};
 use claviger_store::token_family::{NewFamily, Principal, TokenFamily};
 use claviger_store::user::User;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -19,7 +18,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
-use crate::attempt::{Attempts, Counted};
+use crate::attempt::{Attempts, Counted, GivenBack};
 use crate::audit::{Draft, Outcome};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
@@ -61,7 +60,7 @@ pub struct Login<'a> {
 /// A person who proved to know the password.
 pub(crate) struct Proven {
     pub(crate) user: Arc<User>,
-    pub(crate) hash: PasswordHash,
+    pub(crate) password: KeptPassword,
     upgrade: Option<PasswordHash>,
     counted: Counted,
 }
@@ -94,7 +93,7 @@ impl Issuer {
         let family = TokenFamily {
             id,
             principal: Principal::User(proven.user.id),
-            client_id: login.client.map(VerifiedKey::client_id),
+            client: login.client.map(VerifiedKey::client),
             scope: Vec::new(),
             user_agent: agent(login.user_agent),
             created_at: now,
@@ -107,10 +106,11 @@ impl Issuer {
         let stands = Standing { owner: Arc::new(OwnerNow::User(proven.user.clone())), key: None, scope: scope.clone() };
         let minted = self.mint_for_family(tenant, &family, &stands, &scope, now)?;
         let row = token_row(&minted, &family, &stands, &scope);
-        let device = self.device(tenant.tenant.id, login.username).unwrap_or_default();
+        let device = self.device(tenant.tenant.id, &login, &proven).unwrap_or_default();
         let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);
         let opening = Opening { family: Some(new_family(family, mac, pepper_version)), ..proven.opening() };
         self.open_login(tenant.tenant.id, Entry { draft, token: Some(row), used: None }, opening).await?;
+        self.succeeded(tenant.tenant.id, proven).await;
         Ok(LoggedIn { tokens: self.tokens(&minted, &scope, &token), device })
     }
 
@@ -138,42 +138,47 @@ impl Issuer {
     }
 
     async fn prove_at_once(&self, login: &Login<'_>, now: DateTime<Utc>) -> Result<Proven, Failure> {
-        let Login { tenant, username, password, device, request, .. } = login;
+        let Login { tenant, username, password: presented, device, request, .. } = login;
         let id = tenant.tenant.id;
         // Before anything is counted: whoever would wait too long is told so at once.
         self.hasher.admit(id)?;
         let folded = Username::fold(username).unwrap_or_default();
-        let known = device.is_some_and(|device| self.is_known_device(id, &folded, device));
+        let mut tx = self.store.begin_in(id).await?;
+        let (user, password) = match tx.tenant(id).await?.login_row(&folded).await? {
+            Some(LoginRow { user, password }) => (Some(Arc::new(user)), password),
+            None => (None, None),
+        };
+        drop(tx);
+        let set_at = password.as_ref().map(|password| password.set_at);
+        let known = device.zip(set_at).is_some_and(|(device, set_at)| self.is_known_device(id, &folded, set_at, device));
         let device = device.filter(|_| known);
         let attempts = Attempts::of(&self.peppers, &tenant.settings.login_throttle(), &folded, device, request.address)
             .ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
-        let (counted, row) = match self.places.count(&self.store, id, &attempts, &folded, now).await {
+        let counted = match self.places.count(&self.store, id, &attempts, now).await {
             Err(Failure::Refusal(refusal)) => {
                 tracing::info!(tenant.id = %id, request.id = %request.id, "a login was not looked at: too many failed");
                 return Err(refusal.into());
             }
             outcome => outcome?,
         };
-        let (user, hash) = row.map(|row| (Arc::new(row.user), row.hash)).unzip();
-        let hash = hash.flatten();
-        let verified = match self.hasher.verify(id, password.clone(), hash.clone()).await {
+        let hash = password.as_ref().map(|password| password.hash.clone());
+        let verified = match self.hasher.verify(id, presented.clone(), hash).await {
             Ok(verified) => verified,
             Err(failure) => {
-                // It was not looked at, so it does not count. If that cannot be written, it does.
-                self.give_back(id, &counted).await;
+                self.places.give_back(&self.store, id, counted, GivenBack::NotLookedAt).await;
                 return Err(failure);
             }
         };
-        let reason = match (&user, &hash) {
+        let reason = match (&user, password) {
             (None, _) => "unknown_user",
             (Some(_), None) => "no_password",
             (Some(_), Some(_)) if !verified.fits => "wrong_password",
-            (Some(user), Some(hash)) => {
+            (Some(user), Some(password)) => {
                 let owner = OwnerNow::User(user.clone());
                 match standing(tenant, &owner, None, None, now) {
                     Ok(()) => {
                         let upgrade = verified.rehashed;
-                        return Ok(Proven { user: user.clone(), hash: hash.clone(), upgrade, counted });
+                        return Ok(Proven { user: user.clone(), password, upgrade, counted });
                     }
                     Err(fallen) => fallen.reason(),
                 }
@@ -196,30 +201,26 @@ impl Issuer {
         Err(Refusal::WrongLogin.into())
     }
 
-    /// Gives counted attempts back, where what was counted did not fail.
-    pub(crate) async fn give_back(&self, tenant: TenantId, counted: &Counted) {
-        let given_back = async {
-            let mut tx = self.store.begin_in(tenant).await?;
-            tx.tenant(tenant).await?.give_back_attempts(&counted.not_looked_at()).await?;
-            tx.commit().await
-        };
-        if let Err(error) = given_back.await {
-            tracing::warn!(tenant.id = %tenant, error = %error, "an attempt that did not count stays counted");
-        }
+    /// A login succeeded: it counts no more.
+    pub(crate) async fn succeeded(&self, tenant: TenantId, proven: Proven) {
+        self.places.give_back(&self.store, tenant, proven.counted, GivenBack::Succeeded).await;
     }
 
-    /// A cookie that makes its holder known for this name: a random number and our tag over it.
-    pub(crate) fn device(&self, tenant: TenantId, username: &str) -> Option<String> {
+    /// A cookie that makes its holder known for this person, as long as the password is the same: a random number and our
+    /// tag over it.
+    pub(crate) fn device(&self, tenant: TenantId, login: &Login<'_>, proven: &Proven) -> Option<String> {
         let nonce = self.random.bytes::<16>();
-        let folded = Username::fold(username)?;
-        let (_, tag) = self.peppers.digest(DEVICE, &[tenant.0.as_bytes(), &nonce, folded.as_bytes()])?;
+        let folded = Username::fold(login.username)?;
+        let set_at = proven.password.set_at.timestamp_micros().to_be_bytes();
+        let (_, tag) = self.peppers.digest(DEVICE, &[tenant.0.as_bytes(), &nonce, &set_at, folded.as_bytes()])?;
         Some(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &tag].concat()))
     }
 
-    fn is_known_device(&self, tenant: TenantId, folded: &str, cookie: &str) -> bool {
+    fn is_known_device(&self, tenant: TenantId, folded: &str, set_at: DateTime<Utc>, cookie: &str) -> bool {
         let Ok(bytes) = URL_SAFE_NO_PAD.decode(cookie) else { return false };
         let Some((nonce, tag)) = bytes.split_first_chunk::<16>() else { return false };
-        let parts: [&[u8]; 3] = [tenant.0.as_bytes(), nonce, folded.as_bytes()];
+        let set_at = set_at.timestamp_micros().to_be_bytes();
+        let parts: [&[u8]; 4] = [tenant.0.as_bytes(), nonce, &set_at, folded.as_bytes()];
         self.peppers.digests(DEVICE, &parts).any(|(_, expected)| bool::from(expected.ct_eq(tag)))
     }
 }
@@ -231,24 +232,18 @@ impl Proven {
     /// What begins with it.
     pub(crate) fn opening(&self) -> Opening {
         Opening {
-            stands_on: StandsOn::Password(self.user.id, self.hash.clone()),
+            stands_on: StandsOn::Password(self.user.id, self.password.set_at),
             family: None,
             session: None,
             replaces: None,
-            given_back: self.counted.succeeded(),
-            upgrade: self.upgrade.clone(),
+            upgrade: self.upgrade.clone().map(|after| (self.password.hash.clone(), after)),
         }
-    }
-
-    /// What is given back of the attempts that were counted for it.
-    pub(crate) fn given_back(&self) -> Vec<(Bucket, i32)> {
-        self.counted.succeeded()
     }
 }
 
 pub(crate) fn new_family(family: TokenFamily, mac: claviger_store::api_key::SecretMac, pepper_version: i16) -> NewFamily {
-    let TokenFamily { id, principal, client_id, scope, user_agent, ends_at, idle_seconds, .. } = family;
-    NewFamily { id, principal, client_id, scope, user_agent, ends_at, idle_seconds, mac, pepper_version }
+    let TokenFamily { id, principal, client, scope, user_agent, ends_at, idle_seconds, .. } = family;
+    NewFamily { id, principal, client, scope, user_agent, ends_at, idle_seconds, mac, pepper_version }
 }
 
 pub(crate) fn login_draft(user: &User, request: &RequestInfo, target: String, now: DateTime<Utc>) -> Draft {

@@ -1,9 +1,8 @@
 //! The beginning of a login: what it stands on is locked, so that nothing begins on what was taken away a moment before.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
-use claviger_store::attempt::Bucket;
 use claviger_store::id::{KeyId, SessionId, UserId};
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
@@ -13,8 +12,8 @@ use claviger_store::{StoreError, TenantTx};
 /// What a login stands on.
 #[derive(Clone)]
 pub(crate) enum StandsOn {
-    /// A person with this password.
-    Password(UserId, PasswordHash),
+    /// A person whose password was set then.
+    Password(UserId, DateTime<Utc>),
     /// A key that may be exchanged.
     Key(KeyId),
 }
@@ -26,10 +25,8 @@ pub(crate) struct Opening {
     pub(crate) session: Option<NewSession>,
     /// The session of the same browser that ends with it, and by whom.
     pub(crate) replaces: Option<(SessionId, DateTime<Utc>, String)>,
-    /// Counted attempts that are given back, and how many of each bucket.
-    pub(crate) given_back: Vec<(Bucket, i32)>,
-    /// The same password under a newer hash.
-    pub(crate) upgrade: Option<PasswordHash>,
+    /// What is kept of the same password, and a newer hash of it.
+    pub(crate) upgrade: Option<(PasswordHash, PasswordHash)>,
 }
 
 /// Begins what may still begin; says which did.
@@ -48,39 +45,35 @@ pub(crate) async fn open(tx: &mut TenantTx<'_>, openings: &[&Opening]) -> Result
             StandsOn::Key(key) => keys.push(key.clone()),
         }
     }
-    let passwords: BTreeMap<UserId, PasswordHash> = tx.hold_passwords(&users).await?.into_iter().collect();
+    let passwords: BTreeMap<UserId, DateTime<Utc>> = tx.hold_passwords(&users).await?.into_iter().collect();
     let keys: HashSet<KeyId> = tx.hold_keys(&keys).await?.into_iter().collect();
-    let mut given_back: BTreeMap<Bucket, i32> = BTreeMap::new();
     let mut begun = Vec::with_capacity(openings.len());
+    let mut replaced = BTreeSet::new();
     for opening in openings {
-        let Opening { stands_on, family, session, replaces, given_back: mine, upgrade } = opening;
+        let Opening { stands_on, family, session, replaces, upgrade } = opening;
         let stands = match stands_on {
-            StandsOn::Password(user, hash) => passwords.get(user) == Some(hash),
+            StandsOn::Password(user, set_at) => passwords.get(user) == Some(set_at),
             StandsOn::Key(key) => keys.contains(key),
         };
         begun.push(stands);
         if !stands {
             continue;
         }
-        for (bucket, count) in mine {
-            let all = given_back.entry(*bucket).or_default();
-            *all = all.saturating_add(*count);
-        }
         if let Some(family) = family {
             tx.open_family(family).await?;
-        }
-        if let Some((session, now, by)) = replaces {
-            tx.end_session(*session, *now, by, EndedBy::Login).await?;
+            tx.end_surplus_families(&family.principal, "system:surplus").await?;
         }
         if let Some(session) = session {
             tx.open_session(session).await?;
         }
-        if let (StandsOn::Password(user, before), Some(after)) = (stands_on, upgrade) {
+        replaced.extend(replaces.clone());
+        if let (StandsOn::Password(user, _), Some((before, after))) = (stands_on, upgrade) {
             tx.upgrade_password(*user, before, after).await?;
         }
     }
-    // All at once and in order: two batches that give back to the same buckets must not wait for each other in a ring.
-    let given_back: Vec<_> = given_back.into_iter().collect();
-    tx.give_back_attempts(&given_back).await?;
+    // In order: two batches that end the same sessions must not wait for each other in a ring.
+    for (session, now, by) in replaced {
+        tx.end_session(session, now, &by, EndedBy::Login).await?;
+    }
     Ok(begun)
 }

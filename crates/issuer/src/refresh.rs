@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::api_key::SecretMac;
+use claviger_store::api_key::{KeyStatus, SecretMac};
 use claviger_store::audit::TokenRow;
-use claviger_store::id::{FamilyId, KeyId};
+use claviger_store::id::{FamilyId, KeyId, Owner, TenantId};
 use claviger_store::token_family::{EndedBy, Locked, Principal, Successor, TokenFamily};
 use claviger_store::{StoreError, TenantTx};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -35,6 +35,7 @@ use crate::exchange::VerifiedKey;
 use crate::mint::{Grant, Minted, mint};
 use crate::record::{Deed, Entry, Recorded, What};
 use crate::refresh_token::RefreshToken;
+use crate::refusal::GrantRefused;
 use crate::scope::ScopeSet;
 use crate::settings::RequestInfo;
 use crate::standing::{LoginNow, OwnerNow, standing};
@@ -68,10 +69,12 @@ pub enum Client {
 
 impl Client {
     /// Who presents a token of this family, with whatever key they proved to hold.
-    pub(crate) fn of(family: &TokenFamily, key: Option<&VerifiedKey>) -> Self {
-        match (key, &family.client_id, &family.principal) {
+    pub(crate) fn of(tenant: TenantId, family: &TokenFamily, key: Option<&VerifiedKey>) -> Self {
+        match (key, &family.client, &family.principal) {
             (None, None, _) => Self::Bearer,
-            (Some(key), Some(wanted), _) if key.client_id() == *wanted => Self::Proven,
+            // Ids are a tenant's own, and what is one's application may be another's key.
+            (Some(key), ..) if key.entry.tenant != tenant => Self::Other,
+            (Some(key), Some(wanted), _) if key.client() == *wanted => Self::Proven,
             (Some(key), None, Principal::Key(wanted)) if key.entry.key.id == *wanted => Self::Proven,
             _ => Self::Other,
         }
@@ -334,6 +337,8 @@ struct Asked {
     rotation: Rotation,
     /// What it answers if it is the first.
     answer: Option<Tokens>,
+    /// What is wrong with the scope that was asked for.
+    scope_refused: Option<Refusal>,
     family: Arc<TokenFamily>,
 }
 
@@ -349,7 +354,7 @@ impl Issuer {
     /// Uses a refresh token. What was decided is in the database before it is returned.
     pub async fn refresh(&self, refresh: Refresh<'_>) -> Result<Tokens, Failure> {
         let request = refresh.request.clone();
-        let Asked { token, rotation, answer, family } = match self.ask(refresh).await {
+        let Asked { token, rotation, answer, scope_refused, family } = match self.ask(refresh).await {
             Ok(asked) => asked,
             Err(failure) => {
                 count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
@@ -358,6 +363,10 @@ impl Issuer {
         };
         let deed = Deed { tenant: token.tenant, what: What::Rotation(Box::new(rotation)) };
         match self.recorder.carry_out(deed).await {
+            Ok(Recorded::Decided(Decided::Refused(Why::Fallen))) if scope_refused.is_some() => {
+                count("refused");
+                Err(scope_refused.map_or_else(|| Refusal::InvalidGrant { why: None }.into(), Failure::from))
+            }
             Ok(Recorded::Decided(decided)) => self.answer_refresh(decided, &token, answer, &family, &request),
             Ok(_) => Err(Fault::Internal("a rotation was not decided".into()).into()),
             Err(failure) => {
@@ -372,7 +381,7 @@ impl Issuer {
         let came = Instant::now();
         let now = self.clock.now();
         let Refresh { tenant, token, client, scope, request } = refresh;
-        let refused = Failure::from(Refusal::InvalidGrant { reused: false });
+        let refused = Failure::from(Refusal::InvalidGrant { why: None });
         let Some(token) = RefreshToken::parse(token.expose_secret(), &self.settings.brand) else { return Err(refused) };
         // A token of another tenant does not exist here.
         if tenant.is_some_and(|tenant| tenant.tenant.id != token.tenant) {
@@ -381,12 +390,23 @@ impl Issuer {
         let Some(entry) = self.directory.tenant(token.tenant).await? else { return Err(refused) };
         let Some(family) = self.directory.family(token.tenant, token.family).await? else { return Err(refused) };
         let stands = self.family_standing(&entry, &family, now).await?;
-        let client = Client::of(&family, client);
+        let client = Client::of(token.tenant, &family, client);
         let mut draft = self.family_draft(&family, &request, now);
         let mut prepared = None;
         let mut answer = None;
-        if let Some(stands) = stands.filter(|_| client != Client::Other) {
-            let scope = stands.scope.narrow(scope)?.into_owned();
+        // Told only to who turns out to hold a good token.
+        let mut scope_refused = None;
+        let granted = stands.filter(|_| client != Client::Other).and_then(|stands| match stands.scope.narrow(scope) {
+            Ok(narrowed) => {
+                let narrowed = narrowed.into_owned();
+                Some((stands, narrowed))
+            }
+            Err(refusal) => {
+                scope_refused = Some(refusal);
+                None
+            }
+        });
+        if let Some((stands, scope)) = granted {
             let successor = RefreshToken::generate(token.tenant, token.family, token.generation + 1, &self.random);
             let minted = self.mint_for_family(&entry, &family, &stands, &scope, now)?;
             let tokens = self.tokens(&minted, &scope, &successor);
@@ -411,7 +431,7 @@ impl Issuer {
             prepared,
             draft,
         };
-        Ok(Asked { token, rotation, answer, family })
+        Ok(Asked { token, rotation, answer, scope_refused, family })
     }
 
     fn answer_refresh(
@@ -422,10 +442,10 @@ impl Issuer {
         family: &TokenFamily,
         request: &RequestInfo,
     ) -> Result<Tokens, Failure> {
-        let refused = |why: &str, reused| {
+        let refused = |why: &str, told| {
             count("refused");
             tracing::info!(family.id = %family.id, request.id = %request.id, reason = why, "a refresh token was refused");
-            Err(Refusal::InvalidGrant { reused }.into())
+            Err(Refusal::InvalidGrant { why: told }.into())
         };
         match decided {
             Decided::Rotated | Decided::Replaced => {
@@ -447,19 +467,16 @@ impl Issuer {
                     tenant.id = %token.tenant, family.id = %family.id, request.id = %request.id,
                     "a refresh token was used a second time; its family is ended"
                 );
-                Err(Refusal::InvalidGrant { reused: true }.into())
+                Err(Refusal::InvalidGrant { why: Some(GrantRefused::Reused) }.into())
             }
             Decided::Refused(why) => match why {
-                Why::Ended(EndedBy::Reuse) => refused("reuse", true),
-                Why::Ended(why) => refused(why.word(), false),
-                Why::Unknown => refused("unknown", false),
-                Why::OtherClient => refused("other_client", false),
-                Why::Over => refused("over", false),
-                Why::Fallen => refused("fallen", false),
-                Why::Overtaken => {
-                    count("failed");
-                    Err(Fault::Unknown("what became of a refresh token that was sent twice").into())
-                }
+                Why::Ended(EndedBy::Reuse) => refused("reuse", Some(GrantRefused::Reused)),
+                Why::Ended(why) => refused(why.word(), None),
+                Why::Unknown => refused("unknown", None),
+                Why::OtherClient => refused("other_client", None),
+                Why::Over => refused("over", None),
+                Why::Fallen => refused("fallen", None),
+                Why::Overtaken => refused("superseded", Some(GrantRefused::Superseded)),
             },
         }
     }
@@ -471,6 +488,9 @@ impl Issuer {
         family: &TokenFamily,
         now: DateTime<Utc>,
     ) -> Result<Option<Standing>, Failure> {
+        if !self.client_stands(tenant.tenant.id, family).await? {
+            return Ok(None);
+        }
         let login = Some(LoginNow::from(family));
         let granted = ScopeSet::kept(&family.scope);
         match &family.principal {
@@ -494,6 +514,22 @@ impl Issuer {
         }
     }
 
+    /// Whether the client that a family was given to may still act; true where there is none.
+    pub(crate) async fn client_stands(&self, tenant: TenantId, family: &TokenFamily) -> Result<bool, Failure> {
+        match family.client.as_deref().and_then(|client| client.split_once(':')) {
+            None => Ok(family.client.is_none()),
+            Some(("application", id)) => {
+                let Ok(id) = id.parse() else { return Ok(false) };
+                Ok(self.directory.owner(tenant, Owner::Application(id)).await?.is_active())
+            }
+            Some((_, id)) => {
+                let Some(key) = KeyId::parse(id) else { return Ok(false) };
+                let key = self.directory.key(&key).await?.filter(|key| key.tenant == tenant);
+                Ok(key.is_some_and(|key| key.key.status == KeyStatus::Active))
+            }
+        }
+    }
+
     /// An access token of a family.
     pub(crate) fn mint_for_family(
         &self,
@@ -508,7 +544,8 @@ impl Issuer {
             audience: &tenant.issuer,
             tenant: tenant.tenant.id,
             subject: "",
-            client_id: family.client_id.as_deref().unwrap_or(OWN_CLIENT),
+            // Without its kind, which a claim does not have.
+            client_id: family.client.as_deref().and_then(|client| client.split_once(':')).map_or(OWN_CLIENT, |(_, id)| id),
             key: None,
             family: Some(family.id),
             username: None,
@@ -571,8 +608,7 @@ pub(crate) fn named(principal: &Principal) -> String {
     }
 }
 
-/// `client_id` of tokens that the tenant's own login gave (RFC 9068 §2.2 wants one). Neither a user nor a key can be called
-/// that.
+/// `client_id` of tokens that the tenant's own login gave (RFC 9068 §2.2 wants one). No key can be called that.
 pub(crate) const OWN_CLIENT: &str = "login";
 
 fn subject_of(owner: &OwnerNow, key: Option<&VerifiedKey>) -> String {

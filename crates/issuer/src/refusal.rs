@@ -26,8 +26,8 @@ pub enum Refusal {
     /// A refresh token that may not be used (RFC 6749 §5.2 `invalid_grant`).
     #[error("the refresh token cannot be used")]
     InvalidGrant {
-        /// True when its family was ended because one of its tokens was used a second time.
-        reused: bool,
+        /// What may be told of why.
+        why: Option<GrantRefused>,
     },
     /// A key, where only a person has what is asked about.
     #[error("this is about a person who logged in, and the caller is a key")]
@@ -55,6 +55,15 @@ pub enum Refusal {
         /// What is wrong, and what would be right.
         problem: String,
     },
+}
+
+/// What may be told of why a refresh token cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantRefused {
+    /// Its family was ended because one of its tokens was used a second time.
+    Reused,
+    /// Another request used it at the same time, and its successor was used already: the newest one is good.
+    Superseded,
 }
 
 impl Refusal {

@@ -46,7 +46,7 @@ impl Issuer {
         }
         let Some(entry) = self.directory.tenant(token.tenant).await? else { return Ok(()) };
         let Some(family) = self.directory.family(token.tenant, token.family).await? else { return Ok(()) };
-        let client = Client::of(&family, caller.and_then(Caller::key));
+        let client = Client::of(token.tenant, &family, caller.and_then(Caller::key));
         let now = self.clock.now();
         let mut tx = self.store.begin_in(entry.tenant.id).await?;
         let mut scoped = tx.tenant(entry.tenant.id).await?;
@@ -59,7 +59,7 @@ impl Issuer {
             return Ok(());
         }
         match client {
-            Client::Other if family.client_id.is_some() => return Err(Refusal::Unauthenticated.into()),
+            Client::Other if family.client.is_some() => return Err(Refusal::Unauthenticated.into()),
             // Of another key, or nobody's but its holder's: none of theirs.
             Client::Other => return Ok(()),
             Client::Bearer | Client::Proven => {}
@@ -88,9 +88,19 @@ impl Issuer {
             Err(failure) => return Err(failure),
         };
         let VerifiedToken { principal, id, kept_until, family, .. } = verified;
-        // Whoever holds a bearer token may end it; a caller who proved to be somebody else may not.
-        if caller.is_some_and(|caller| !is_own(caller, &principal)) {
-            return Ok(());
+        // Whoever holds a bearer token may end it, unless it was given to a client: then that client must have proved
+        // itself. A caller who proved to be somebody else may not.
+        let of_client = match family {
+            Some(id) => self.directory.family(principal.tenant_id(), id).await?.filter(|family| family.client.is_some()),
+            None => None,
+        };
+        match (of_client, caller) {
+            (Some(family), caller) => match Client::of(principal.tenant_id(), &family, caller.and_then(Caller::key)) {
+                Client::Proven | Client::Bearer => {}
+                Client::Other => return Err(Refusal::Unauthenticated.into()),
+            },
+            (None, Some(caller)) if !is_own(caller, &principal) => return Ok(()),
+            (None, _) => {}
         }
         let bearer = Caller { principal, scopes: ScopeSet::default(), token_ends: None, request: request.clone() };
         let actor = bearer.actor();

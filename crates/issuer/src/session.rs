@@ -27,7 +27,7 @@ use crate::settings::RequestInfo;
 use crate::standing::{LoginNow, standing};
 use crate::{Failure, Fault, Issuer, Refusal};
 
-/// A session's last use is kept to the minute.
+/// A session's last use is kept to the minute, or better where it ends soon.
 const SEEN_KEPT_EVERY: TimeDelta = TimeDelta::seconds(60);
 /// Purpose of the digests of cookies.
 const KEPT: &str = "session cookie";
@@ -107,8 +107,9 @@ impl Issuer {
             replaces: replaces.map(|before| (before, now, draft.actor.clone())),
             ..proven.opening()
         };
-        let device = self.device(tenant, login.username).unwrap_or_default();
+        let device = self.device(tenant, &login, &proven).unwrap_or_default();
         self.open_login(tenant, Entry { draft, token: None, used: None }, opening).await?;
+        self.succeeded(tenant, proven).await;
         let cookie = SecretString::from(URL_SAFE_NO_PAD.encode(cookie.bytes.as_slice()));
         Ok(Begun { cookie, device, lasts: rule.absolute })
     }
@@ -137,7 +138,8 @@ impl Issuer {
         if standing(tenant, &user, None, Some(login), now).is_err() {
             return Err(Refusal::NoSession.into());
         }
-        if session.seen_at + SEEN_KEPT_EVERY <= now {
+        let kept_every = SEEN_KEPT_EVERY.min(TimeDelta::seconds(i64::from(session.idle_seconds)) / 4);
+        if session.seen_at + kept_every <= now {
             let mut tx = self.store.begin_in(id).await?;
             tx.tenant(id).await?.touch_session(session.id, now).await?;
             tx.commit().await?;

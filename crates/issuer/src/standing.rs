@@ -70,6 +70,11 @@ impl From<&TokenFamily> for LoginNow {
 }
 
 impl OwnerNow {
+    /// True when it may act.
+    pub(crate) fn is_active(&self) -> bool {
+        self.status().is_active()
+    }
+
     fn status(&self) -> &Status {
         match self {
             Self::Application(application) => &application.status,

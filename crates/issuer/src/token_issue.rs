@@ -1,10 +1,10 @@
 //! Tokens that an operator issues by hand, for whoever cannot log in: scripts, monitors, other systems.
 
 use claviger_store::audit::TokenRow;
-use claviger_store::id::UserId;
+use claviger_store::id::{TokenId, UserId};
 use serde_json::json;
 
-use crate::audit::{Actor, append_with};
+use crate::audit::{Actor, append, append_with};
 use crate::directory::TenantEntry;
 use crate::mint::{Grant, mint};
 use crate::scope::ScopeSet;
@@ -13,7 +13,7 @@ use crate::standing::{OwnerNow, standing};
 use crate::{Failure, Fault, Issuer, Refusal};
 
 /// `client_id` of tokens that an operator issued (RFC 9068 §2.2 wants one).
-const OPERATOR_CLIENT: &str = "operator";
+pub(crate) const OPERATOR_CLIENT: &str = "operator";
 /// Longest name of an audience, in bytes.
 const LONGEST_AUDIENCE: usize = 255;
 
@@ -74,5 +74,20 @@ impl Issuer {
         append_with(&mut scoped, id, &self.chain_key, &self.random, [deed], &[row]).await?;
         tx.commit().await?;
         Ok(minted.jwt)
+    }
+
+    /// Calls back a token that nobody has at hand, by the id that the audit trail shows (`token:…`).
+    pub async fn revoke_token_by_id(&self, tenant: &TenantEntry, actor: &Actor, id: TokenId) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let tenant = tenant.tenant.id;
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let end = scoped.issued_token_end(id).await?.ok_or(Refusal::NotFound)?;
+        if !scoped.revoke_token(id, end, now, &actor.name).await? {
+            return Err(Refusal::Conflict("the token was called back already".into()).into());
+        }
+        let deed = actor.did("token.revoke", format!("token:{id}"), json!({ "kind": "access_token" }), now);
+        append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
+        self.commit_logins(tx, tenant, Some(id), &[]).await
     }
 }

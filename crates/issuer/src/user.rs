@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger_store::id::{TenantId, UserId};
+use claviger_store::id::{Owner, TenantId, UserId};
 use claviger_store::token_family::EndedBy;
 use claviger_store::user::{EMAIL_TAKEN, ID_TAKEN, LOOK_TAKEN, USERNAME_TAKEN, User};
 use secrecy::SecretString;
@@ -227,6 +227,7 @@ impl Issuer {
             deeds.push(actor.did(if disabled { "user.disable" } else { "user.enable" }, &target, json!({}), now));
             if disabled {
                 families = end_logins(&mut scoped, id, now, &actor.name, EndedBy::Disabled).await?;
+                families.extend(scoped.end_families_of_keys(Owner::User(id), now, &actor.name).await?);
             }
         }
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;

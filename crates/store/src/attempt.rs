@@ -68,11 +68,20 @@ impl TenantTx<'_> {
         Ok(())
     }
 
-    /// Deletes counts whose window is over.
+    /// Deletes counts whose window is over, at most 5000, leaving those that somebody is counting in.
     pub async fn prune_attempts(&mut self, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        let done = sqlx::query!("DELETE FROM attempts WHERE tenant_id = $1 AND forgotten_at < $2", self.tenant.0, now)
-            .execute(&mut *self.connection)
-            .await?;
+        let done = sqlx::query!(
+            "DELETE FROM attempts
+              WHERE tenant_id = $1
+                AND bucket = ANY(ARRAY(SELECT bucket FROM attempts
+                                        WHERE tenant_id = $1 AND forgotten_at < $2
+                                        ORDER BY bucket
+                                        LIMIT 5000 FOR UPDATE SKIP LOCKED))",
+            self.tenant.0,
+            now
+        )
+        .execute(&mut *self.connection)
+        .await?;
         Ok(done.rows_affected())
     }
 }

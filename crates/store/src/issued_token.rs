@@ -45,6 +45,13 @@ impl TenantTx<'_> {
         .transpose()
     }
 
+    /// When a token ends, if we issued it: for whoever knows no more of it than its id.
+    pub async fn issued_token_end(&mut self, id: TokenId) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(sqlx::query_scalar!("SELECT expires_at FROM issued_tokens WHERE tenant_id = $1 AND jti = $2", self.tenant.0, id.0)
+            .fetch_optional(&mut *self.connection)
+            .await?)
+    }
+
     /// Calls a token back. False when it was already, or was never issued.
     pub async fn revoke_token(
         &mut self,

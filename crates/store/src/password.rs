@@ -37,44 +37,54 @@ impl fmt::Debug for PasswordHash {
 pub struct LoginRow {
     /// The person.
     pub user: User,
-    /// `None` for somebody who has none.
-    pub hash: Option<PasswordHash>,
+    /// The password; `None` for somebody who has none.
+    pub password: Option<KeptPassword>,
+}
+
+/// What is kept of a password.
+#[derive(Debug, Clone)]
+pub struct KeptPassword {
+    /// Its hash.
+    pub hash: PasswordHash,
+    /// When it was set: another hash of the same password leaves this as it is.
+    pub set_at: DateTime<Utc>,
 }
 
 impl TenantTx<'_> {
     /// The living person of that case-mapped name, and the password.
     pub async fn login_row(&mut self, folded: &str) -> Result<Option<LoginRow>, StoreError> {
         let Some(user) = self.user_by_username(folded).await? else { return Ok(None) };
-        let hash = self.password(user.id).await?;
-        Ok(Some(LoginRow { user, hash }))
+        let password = self.password(user.id).await?;
+        Ok(Some(LoginRow { user, password }))
     }
 
-    /// The passwords of those of these people who may act, held as they are until the transaction ends.
-    pub async fn hold_passwords(&mut self, users: &[UserId]) -> Result<Vec<(UserId, PasswordHash)>, StoreError> {
+    /// When the passwords of those of these people who may act were set, held as they are until the transaction ends.
+    pub async fn hold_passwords(&mut self, users: &[UserId]) -> Result<Vec<(UserId, DateTime<Utc>)>, StoreError> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
         let rows = sqlx::query!(
-            r#"SELECT u.id AS "id: UserId", p.hash
+            r#"SELECT u.id AS "id: UserId", p.set_at
                  FROM users u
                  JOIN passwords p ON (p.tenant_id, p.user_id) = (u.tenant_id, u.id)
                 WHERE u.tenant_id = $1 AND u.id = ANY($2) AND u.disabled_at IS NULL AND u.deleted_at IS NULL
                 ORDER BY u.id
-                  FOR SHARE"#,
+                  FOR SHARE OF u
+                  FOR NO KEY UPDATE OF p"#,
             self.tenant.0,
             &users.iter().map(|user| user.0).collect::<Vec<_>>()
         )
         .fetch_all(&mut *self.connection)
         .await?;
-        Ok(rows.into_iter().map(|row| (row.id, PasswordHash(row.hash))).collect())
+        Ok(rows.into_iter().map(|row| (row.id, row.set_at)).collect())
     }
 
     /// What is kept of a person's password.
-    pub async fn password(&mut self, user: UserId) -> Result<Option<PasswordHash>, StoreError> {
-        let hash = sqlx::query_scalar!("SELECT hash FROM passwords WHERE tenant_id = $1 AND user_id = $2", self.tenant.0, user.0)
+    pub async fn password(&mut self, user: UserId) -> Result<Option<KeptPassword>, StoreError> {
+        let row = sqlx::query!("SELECT hash, set_at FROM passwords WHERE tenant_id = $1 AND user_id = $2", self.tenant.0, user.0)
             .fetch_optional(&mut *self.connection)
             .await?;
-        Ok(hash.map(PasswordHash))
+        Ok(row.map(|row| KeptPassword { hash: PasswordHash(row.hash), set_at: row.set_at }))
     }
 
     /// Keeps a password's hash in place of any before it.

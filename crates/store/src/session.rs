@@ -193,8 +193,12 @@ impl TenantTx<'_> {
     /// Ends all sessions of a person; returns how many.
     pub async fn end_sessions(&mut self, user: UserId, now: DateTime<Utc>, by: &str, why: EndedBy) -> Result<u64, StoreError> {
         let done = sqlx::query!(
-            "UPDATE sessions SET revoked_at = $3, revoked_by = $4, revoked_why = $5
-              WHERE tenant_id = $1 AND user_id = $2 AND revoked_at IS NULL",
+            "WITH living AS (
+                 SELECT id FROM sessions WHERE tenant_id = $1 AND user_id = $2 AND revoked_at IS NULL ORDER BY id FOR NO KEY UPDATE
+             )
+             UPDATE sessions s SET revoked_at = $3, revoked_by = $4, revoked_why = $5
+               FROM living
+              WHERE s.tenant_id = $1 AND s.id = living.id",
             self.tenant.0,
             user.0,
             now,

@@ -3,17 +3,20 @@
 //! A family keeps the number (generation) of the token that may be used next. A rotation moves the number on and adds the
 //! token of that number; whatever has a lower number was used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::api_key::SecretMac;
-use crate::id::{FamilyId, KeyId, TenantId, UserId};
+use crate::id::{FamilyId, KeyId, Owner, TenantId, UserId};
 use crate::{Store, StoreError, TenantTx};
 
 /// The longest life of a family or session, in seconds: 366 days. Partitions are made that far ahead.
 pub const LONGEST_LOGIN: i32 = 31_622_400;
+
+/// Families of one principal that live at the same time: what ends all of them must not take long.
+pub const MOST_FAMILIES: i64 = 500;
 
 /// Whose tokens a family's are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +44,10 @@ pub enum EndedBy {
     Disabled,
     /// The person was deleted.
     Deleted,
-    /// The key was disabled or revoked.
+    /// The key was disabled, revoked or given another secret, or its owner was disabled.
     Key,
+    /// There were too many: the one that was used longest ago made room.
+    Surplus,
 }
 
 impl EndedBy {
@@ -58,6 +63,7 @@ impl EndedBy {
             Self::Disabled => "disabled",
             Self::Deleted => "deleted",
             Self::Key => "key",
+            Self::Surplus => "surplus",
         }
     }
 
@@ -101,8 +107,8 @@ pub struct TokenFamily {
     pub id: FamilyId,
     /// Whose tokens these are.
     pub principal: Principal,
-    /// The client that must prove itself at each refresh, if there is one.
-    pub client_id: Option<String>,
+    /// The client that must prove itself at each refresh, as `application:…` or `key:…`, if there is one.
+    pub client: Option<String>,
     /// What was granted.
     pub scope: Vec<String>,
     /// What the login came from, as it called itself.
@@ -126,7 +132,7 @@ pub struct NewFamily {
     /// Whose tokens these are.
     pub principal: Principal,
     /// The client that must prove itself at each refresh.
-    pub client_id: Option<String>,
+    pub client: Option<String>,
     /// What is granted.
     pub scope: Vec<String>,
     /// What the login came from, as it called itself.
@@ -145,8 +151,6 @@ pub struct NewFamily {
 pub struct LockedFamily {
     /// Its id.
     pub id: FamilyId,
-    /// The client that must prove itself.
-    pub client_id: Option<String>,
     /// When it began.
     pub created_at: DateTime<Utc>,
     /// When it ends, whatever happens.
@@ -195,7 +199,7 @@ struct Row {
     id: FamilyId,
     user_id: Option<Uuid>,
     key_id: Option<KeyId>,
-    client_id: Option<String>,
+    client: Option<String>,
     scope: Vec<String>,
     user_agent: Option<String>,
     created_at: DateTime<Utc>,
@@ -214,7 +218,7 @@ impl TryFrom<Row> for TokenFamily {
             id,
             user_id,
             key_id,
-            client_id,
+            client,
             scope,
             user_agent,
             created_at,
@@ -231,7 +235,7 @@ impl TryFrom<Row> for TokenFamily {
             _ => return Err(StoreError::ImpossibleRow { table: "token_families", what: "not exactly one principal".into() }),
         };
         let ended = Ended::from_columns("token_families", (revoked_at, revoked_by, revoked_why))?;
-        Ok(Self { id, principal, client_id, scope, user_agent, created_at, ends_at, idle_seconds, rotated_at, ended })
+        Ok(Self { id, principal, client, scope, user_agent, created_at, ends_at, idle_seconds, rotated_at, ended })
     }
 }
 
@@ -251,7 +255,7 @@ impl TenantTx<'_> {
         };
         sqlx::query!(
             "WITH family AS (
-                 INSERT INTO token_families (tenant_id, id, user_id, key_id, client_id, scope, user_agent, created_at, ends_at,
+                 INSERT INTO token_families (tenant_id, id, user_id, key_id, client, scope, user_agent, created_at, ends_at,
                                              idle_seconds, rotated_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, statement_timestamp(), $8, $9, statement_timestamp())
              )
@@ -260,7 +264,7 @@ impl TenantTx<'_> {
             family.id.0,
             user,
             key,
-            family.client_id,
+            family.client,
             &family.scope,
             family.user_agent,
             family.ends_at,
@@ -273,11 +277,93 @@ impl TenantTx<'_> {
         Ok(())
     }
 
+    /// Ends the families of a principal that are too many, those used longest ago; returns which.
+    pub async fn end_surplus_families(&mut self, principal: &Principal, by: &str) -> Result<Vec<FamilyId>, StoreError> {
+        let (user, key) = match principal {
+            Principal::User(user) => (Some(user.0), None),
+            Principal::Key(key) => (None, Some(key.as_str())),
+        };
+        Ok(sqlx::query_scalar!(
+            r#"UPDATE token_families SET revoked_at = statement_timestamp(), revoked_by = $4, revoked_why = $5
+                WHERE tenant_id = $1 AND revoked_at IS NULL
+                  AND id = ANY(ARRAY(SELECT id FROM token_families
+                                      WHERE tenant_id = $1 AND revoked_at IS NULL
+                                        AND (user_id = $2 AND user_id IS NOT NULL OR key_id = $3 AND key_id IS NOT NULL)
+                                      ORDER BY rotated_at DESC
+                                     OFFSET $6))
+            RETURNING id AS "id: FamilyId""#,
+            self.tenant.0,
+            user,
+            key,
+            by,
+            EndedBy::Surplus.word(),
+            MOST_FAMILIES
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
+    }
+
+    /// Ends all families of the keys of an owner; returns which.
+    pub async fn end_families_of_keys(
+        &mut self,
+        owner: Owner,
+        now: DateTime<Utc>,
+        by: &str,
+    ) -> Result<Vec<FamilyId>, StoreError> {
+        let (application, user) = match owner {
+            Owner::Application(id) => (Some(id.0), None),
+            Owner::User(id) => (None, Some(id.0)),
+        };
+        Ok(sqlx::query_scalar!(
+            r#"WITH living AS (
+                   SELECT id FROM token_families
+                    WHERE tenant_id = $1 AND revoked_at IS NULL AND key_id IS NOT NULL
+                      AND key_id IN (SELECT k.id FROM api_keys k
+                                      WHERE k.tenant_id = $1 AND (k.application_id = $2 OR k.user_id = $3))
+                    ORDER BY id
+                      FOR NO KEY UPDATE
+               )
+               UPDATE token_families f SET revoked_at = $4, revoked_by = $5, revoked_why = $6
+                 FROM living
+                WHERE f.tenant_id = $1 AND f.id = living.id
+            RETURNING f.id AS "id: FamilyId""#,
+            self.tenant.0,
+            application,
+            user,
+            now,
+            by,
+            EndedBy::Key.word()
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
+    }
+
+    /// Lets the families of a key end at the given time, or when they already would; returns which.
+    pub async fn cap_families(&mut self, key: &KeyId, at: DateTime<Utc>) -> Result<Vec<FamilyId>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"WITH living AS (
+                   SELECT id FROM token_families
+                    WHERE tenant_id = $1 AND key_id = $2 AND key_id IS NOT NULL AND revoked_at IS NULL AND ends_at > $3
+                    ORDER BY id
+                      FOR NO KEY UPDATE
+               )
+               UPDATE token_families f SET ends_at = $3
+                 FROM living
+                WHERE f.tenant_id = $1 AND f.id = living.id
+            RETURNING f.id AS "id: FamilyId""#,
+            self.tenant.0,
+            key.as_str(),
+            at
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
+    }
+
     /// The family of that id.
     pub async fn family(&mut self, id: FamilyId) -> Result<Option<TokenFamily>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: FamilyId", user_id, key_id AS "key_id: KeyId", client_id, scope, user_agent, created_at,
+            r#"SELECT id AS "id: FamilyId", user_id, key_id AS "key_id: KeyId", client, scope, user_agent, created_at,
                       ends_at, idle_seconds, rotated_at, revoked_at, revoked_by, revoked_why
                  FROM token_families
                 WHERE tenant_id = $1 AND id = $2"#,
@@ -294,7 +380,7 @@ impl TenantTx<'_> {
     pub async fn families_of(&mut self, user: UserId, now: DateTime<Utc>) -> Result<Vec<TokenFamily>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: FamilyId", user_id, key_id AS "key_id: KeyId", client_id, scope, user_agent, created_at,
+            r#"SELECT id AS "id: FamilyId", user_id, key_id AS "key_id: KeyId", client, scope, user_agent, created_at,
                       ends_at, idle_seconds, rotated_at, revoked_at, revoked_by, revoked_why
                  FROM token_families
                 WHERE tenant_id = $1 AND user_id = $2 AND revoked_at IS NULL
@@ -315,14 +401,16 @@ impl TenantTx<'_> {
     /// Locks families, in order, until the transaction ends, and reads what a rotation decides by. In two statements: what
     /// the second sees was committed before the locks were ours.
     pub async fn lock_families(&mut self, asked: &[(FamilyId, i32)]) -> Result<Locked, StoreError> {
-        let families: Vec<Uuid> = asked.iter().map(|(family, _)| family.0).collect();
+        // In order, each once. Each is looked up by its key, whatever the planner believes of a partition that was empty when
+        // it planned: hence the sub-selects that it cannot turn into joins.
+        let families: Vec<Uuid> = asked.iter().map(|(family, _)| family.0).collect::<BTreeSet<_>>().into_iter().collect();
         let rows = sqlx::query!(
-            r#"SELECT id AS "id: FamilyId", client_id, created_at, ends_at, idle_seconds, generation, rotated_at,
-                      sealed_answer, revoked_at, revoked_by, revoked_why
-                 FROM token_families
-                WHERE tenant_id = $1 AND id = ANY($2)
-                ORDER BY id
-                  FOR NO KEY UPDATE"#,
+            r#"SELECT f.id AS "id: FamilyId", f.created_at, f.ends_at, f.idle_seconds, f.generation, f.rotated_at,
+                      f.sealed_answer, f.revoked_at, f.revoked_by, f.revoked_why
+                 FROM unnest($2::uuid[]) AS a (id)
+                CROSS JOIN LATERAL (SELECT * FROM token_families f
+                                     WHERE f.tenant_id = $1 AND f.id = a.id
+                                    OFFSET 0 FOR NO KEY UPDATE) AS f"#,
             self.tenant.0,
             &families
         )
@@ -334,7 +422,6 @@ impl TenantTx<'_> {
                 let ended = Ended::from_columns("token_families", (row.revoked_at, row.revoked_by, row.revoked_why))?;
                 let family = LockedFamily {
                     id: row.id,
-                    client_id: row.client_id,
                     created_at: row.created_at,
                     ends_at: row.ends_at,
                     idle_seconds: row.idle_seconds,
@@ -353,11 +440,13 @@ impl TenantTx<'_> {
                  FROM tenants n
                  LEFT JOIN (SELECT r.family_id, r.generation, r.mac, r.pepper_version
                               FROM unnest($2::uuid[], $3::int[]) AS a (family_id, generation)
-                              JOIN refresh_tokens r ON r.tenant_id = $1 AND r.family_id = a.family_id
-                                                   AND r.generation = a.generation) AS t ON true
+                             CROSS JOIN LATERAL (SELECT * FROM refresh_tokens r
+                                                  WHERE r.tenant_id = $1 AND r.family_id = a.family_id
+                                                    AND r.generation = a.generation
+                                                 OFFSET 0) AS r) AS t ON true
                 WHERE n.id = $1"#,
             self.tenant.0,
-            &families,
+            &asked.iter().map(|(family, _)| family.0).collect::<Vec<_>>(),
             &asked.iter().map(|(_, generation)| *generation).collect::<Vec<_>>()
         )
         .fetch_all(&mut *self.connection)

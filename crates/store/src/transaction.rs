@@ -44,6 +44,12 @@ impl Store {
         self.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", tenant).await
     }
 
+    /// As [`Store::begin_in`], but the commit does not wait for the disk: for what may be lost in a crash of Postgres, up to
+    /// a second of it, and must hold locks that many wait for as shortly as can be.
+    pub async fn begin_brief(&self, tenant: TenantId) -> Result<Tx, StoreError> {
+        self.begin_with("BEGIN; SET LOCAL synchronous_commit = off", tenant).await
+    }
+
     async fn begin_with(&self, begin: &str, tenant: TenantId) -> Result<Tx, StoreError> {
         // Constants of this file, and a Uuid, whose Display cannot carry SQL.
         let begin = AssertSqlSafe(format!("{begin}; SET LOCAL app.tenant = '{tenant}'"));

@@ -67,7 +67,7 @@ async fn a_family_is_read_as_it_was_opened_by_the_databases_time() {
     let (database, store, at) = with_tenant().await;
     let mut superuser = database.superuser().await;
     let new = NewFamily {
-        client_id: Some("ck_client".into()),
+        client: Some("key:ck_client".into()),
         scope: vec!["events:read".into(), "events:write".into()],
         user_agent: Some("Mozilla/5.0".into()),
         idle_seconds: 77,
@@ -83,7 +83,7 @@ async fn a_family_is_read_as_it_was_opened_by_the_databases_time() {
     let mut scoped = tx.tenant(at.tenant).await.unwrap();
     let family = scoped.family(id).await.unwrap().unwrap();
     assert_eq!((family.id, &family.principal), (id, &Principal::Key(at.key.clone())));
-    assert_eq!(family.client_id.as_deref(), Some("ck_client"));
+    assert_eq!(family.client.as_deref(), Some("key:ck_client"));
     assert_eq!(family.scope, ["events:read", "events:write"]);
     assert_eq!((family.user_agent.as_deref(), family.idle_seconds), (Some("Mozilla/5.0"), 77));
     assert_eq!((family.ends_at, family.rotated_at, family.ended), (ends_at, family.created_at, None));
@@ -93,7 +93,7 @@ async fn a_family_is_read_as_it_was_opened_by_the_databases_time() {
     assert!(after <= locked.now && locked.tenant_active && locked.logins_ended_at.is_none());
     assert_eq!(locked.families.len(), 2);
     let under_lock = &locked.families[&id];
-    assert_eq!((under_lock.id, under_lock.client_id.as_deref()), (id, Some("ck_client")));
+    assert_eq!(under_lock.id, id);
     assert_eq!((under_lock.created_at, under_lock.ends_at), (family.created_at, ends_at));
     assert_eq!((under_lock.idle_seconds, under_lock.generation), (77, 0));
     assert_eq!((&under_lock.sealed_answer, &under_lock.ended), (&None, &None));

@@ -628,7 +628,7 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     assert!(tx.login_row(&b.username).await.unwrap().is_none());
     assert!(tx.password(b.user).await.unwrap().is_none());
     let held = tx.hold_passwords(&[b.user, a.user]).await.unwrap();
-    assert_eq!(held, [(a.user, hash("a"))]);
+    assert_eq!(held.into_iter().map(|(user, _)| user).collect::<Vec<_>>(), [a.user]);
     let held = tx.hold_keys(&[b.key.clone(), a.key.clone(), b.user_key.clone()]).await.unwrap();
     assert_eq!(held.iter().collect::<Vec<_>>(), [&a.key]);
     assert!(tx.family(b.family).await.unwrap().is_none());
@@ -664,7 +664,7 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     let own = tx.issued_token(a.token.id, a.token.expires_at).await.unwrap().unwrap();
     assert_eq!((own.key, own.family, own.revoked), (Some(a.key.clone()), None, None));
     assert!(tx.lock_user(a.user).await.unwrap());
-    assert_eq!(tx.login_row(&a.username).await.unwrap().unwrap().hash, Some(hash("a")));
+    assert_eq!(tx.login_row(&a.username).await.unwrap().unwrap().password.map(|kept| kept.hash), Some(hash("a")));
     assert!(tx.family(a.family).await.unwrap().is_some() && tx.session(a.session).await.unwrap().is_some());
     assert_eq!(tx.families_of(a.user, now()).await.unwrap().len(), 1);
     assert_eq!(tx.sessions_of(a.user, now()).await.unwrap().len(), 1);

@@ -3,8 +3,9 @@
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use claviger_issuer::audit::Actor;
+use claviger_store::id::TokenId;
 
-use super::installation::with;
+use super::installation::{not_found, with};
 use super::output::{Format, complain};
 use super::user;
 use crate::config::Config;
@@ -26,10 +27,22 @@ pub(super) enum Command {
         #[arg(long, default_value = "24h", value_name = "HOW LONG")]
         expires: String,
     },
+    /// Call back a token that is not at hand, by its id (`jti`), which the audit trail shows
+    Revoke {
+        /// The tenant's slug
+        #[arg(long)]
+        tenant: String,
+        /// The token's `jti`
+        #[arg(long, value_name = "JTI")]
+        id: TokenId,
+    },
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Format) -> anyhow::Result<()> {
-    let Command::Issue { tenant, user, audience, expires } = command;
+    let (tenant, user, audience, expires) = match command {
+        Command::Issue { tenant, user, audience, expires } => (tenant, user, audience, expires),
+        Command::Revoke { tenant, id } => return revoke(&tenant, id, config, output).await,
+    };
     let lifetime = lifetime(&expires)?;
     with(config, async |installation| {
         let issuer = &installation.issuer;
@@ -43,6 +56,16 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
             );
         }
         output.print(&serde_json::json!({ "access_token": token, "expires_in": lifetime }), |_| token.clone())
+    })
+    .await
+}
+
+async fn revoke(tenant: &str, id: TokenId, config: &Config, output: Format) -> anyhow::Result<()> {
+    with(config, async |installation| {
+        let tenant = installation.tenant(tenant).await?;
+        let revoked = installation.issuer.revoke_token_by_id(&tenant, &Actor::operator(), id).await;
+        revoked.map_err(not_found("such token in this tenant"))?;
+        output.print(&serde_json::json!({ "revoked": id }), |_| format!("{id}  revoked"))
     })
     .await
 }

@@ -15,7 +15,7 @@ use crate::problem::Answered;
 pub(crate) struct IntrospectionIn {
     /// The token asked about.
     token: String,
-    /// Accepted and not needed: there is one kind of token.
+    /// Accepted and not needed: access tokens are the ones that can be asked about.
     #[serde(rename = "token_type_hint")]
     _token_type_hint: Option<String>,
 }

@@ -3,6 +3,7 @@
 use actix_web::web::Data;
 use actix_web::{HttpResponse, post};
 use claviger_issuer::Issuer;
+use claviger_issuer::caller::Login;
 
 use crate::caller::{APerson, Caller};
 use crate::cookies::Cookies;
@@ -26,6 +27,11 @@ pub(crate) const CLEAR_SITE_DATA: (&str, &str) = ("clear-site-data", "\"cache\",
 #[post("/v1/logout")]
 pub(crate) async fn create(caller: Caller<APerson>, issuer: Data<Issuer>) -> Answered<HttpResponse> {
     issuer.log_out(&caller.who).await?;
-    let cookies = Cookies::of(&caller.who.tenant().tenant.slug);
-    Ok(HttpResponse::NoContent().cookie(cookies.clear_session()).insert_header(CLEAR_SITE_DATA).finish())
+    let mut response = HttpResponse::NoContent();
+    // A token's login is not the browser's.
+    if matches!(caller.who.person()?.login, Some(Login::Session(_))) {
+        let cookies = Cookies::of(&caller.who.tenant().tenant.slug);
+        response.cookie(cookies.clear_session()).insert_header(CLEAR_SITE_DATA);
+    }
+    Ok(response.finish())
 }

@@ -285,7 +285,7 @@ pub fn family_until(principal: Principal, ends_at: DateTime<Utc>) -> NewFamily {
     NewFamily {
         id: FamilyId(uuid_of(ends_at)),
         principal,
-        client_id: None,
+        client: None,
         scope: vec!["events:read".to_owned()],
         user_agent: None,
         ends_at,
