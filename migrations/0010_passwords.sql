@@ -5,6 +5,8 @@ CREATE TABLE passwords (
     user_id uuid NOT NULL,
     -- A PHC string, or the form in which another system kept it.
     hash text NOT NULL,
+    -- Another with each change; the same while the same password is only hashed anew.
+    version bigint NOT NULL DEFAULT 1,
     set_at timestamptz NOT NULL,
     -- By whom, as the audit trail writes an actor.
     set_by text NOT NULL,

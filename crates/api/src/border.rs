@@ -196,6 +196,7 @@ fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, readiness: b
     }
     let answer = response.response().error().and_then(|error| error.as_error::<Answer>());
     let fault = answer.and_then(Answer::fault).map(tracing::field::display);
+    let overloaded = answer.is_some_and(Answer::is_overload);
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let address = address.map(tracing::field::display);
     macro_rules! line {
@@ -215,6 +216,8 @@ fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, readiness: b
     match status {
         // A balancer asks again and again; the reason was logged where it was found.
         503 if readiness => line!(debug, "request"),
+        // Refused on purpose, and perhaps thousands of times a second.
+        503 if overloaded => line!(info, "request"),
         500.. => line!(error, "request failed"),
         _ if routine => line!(debug, "request"),
         _ => line!(info, "request"),

@@ -114,6 +114,11 @@ impl Answer {
         self.retry_after
     }
 
+    /// True when more was asked for than can be done in time.
+    pub(crate) fn is_overload(&self) -> bool {
+        matches!(self.fault, Some(Fault::Overloaded(_)))
+    }
+
     /// The fault behind it, to be logged once.
     pub(crate) fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()

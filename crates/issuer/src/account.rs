@@ -82,7 +82,7 @@ impl Issuer {
         };
         let tenant = person.tenant.tenant.id;
         let hash = self.hasher.hash(tenant, new).await?;
-        let before = Some(proven.password.set_at);
+        let before = Some(proven.password.version);
         self.put_password(tenant, &caller.actor(), user.id, &hash, before, "user.password_change").await?;
         self.succeeded(tenant, proven).await;
         Ok(())
@@ -107,14 +107,14 @@ impl Issuer {
         self.hasher.hash(tenant.tenant.id, new).await
     }
 
-    /// Keeps a password and ends what stood on the one before, in one transaction. `before` is when that one was set.
+    /// Keeps a password and ends what stood on the one before, in one transaction. `before` is the version of that one.
     async fn put_password(
         &self,
         tenant: TenantId,
         actor: &Actor,
         id: UserId,
         hash: &PasswordHash,
-        before: Option<DateTime<Utc>>,
+        before: Option<i64>,
         action: &'static str,
     ) -> Result<(), Failure> {
         let now = self.clock.now();
@@ -123,7 +123,7 @@ impl Issuer {
         if !scoped.lock_user(id).await? {
             return Err(Refusal::NotFound.into());
         }
-        if before.is_some() && scoped.password(id).await?.map(|password| password.set_at) != before {
+        if before.is_some() && scoped.password(id).await?.map(|password| password.version) != before {
             return Err(Fault::Unknown("a password that was changed meanwhile").into());
         }
         scoped.set_password(id, hash, now, &actor.name).await?;

@@ -149,8 +149,8 @@ impl Issuer {
             None => (None, None),
         };
         drop(tx);
-        let set_at = password.as_ref().map(|password| password.set_at);
-        let known = device.zip(set_at).is_some_and(|(device, set_at)| self.is_known_device(id, &folded, set_at, device));
+        let version = password.as_ref().map(|password| password.version);
+        let known = device.zip(version).is_some_and(|(device, version)| self.is_known_device(id, &folded, version, device));
         let device = device.filter(|_| known);
         let attempts = Attempts::of(&self.peppers, &tenant.settings.login_throttle(), &folded, device, request.address)
             .ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
@@ -211,16 +211,16 @@ impl Issuer {
     pub(crate) fn device(&self, tenant: TenantId, login: &Login<'_>, proven: &Proven) -> Option<String> {
         let nonce = self.random.bytes::<16>();
         let folded = Username::fold(login.username)?;
-        let set_at = proven.password.set_at.timestamp_micros().to_be_bytes();
-        let (_, tag) = self.peppers.digest(DEVICE, &[tenant.0.as_bytes(), &nonce, &set_at, folded.as_bytes()])?;
+        let version = proven.password.version.to_be_bytes();
+        let (_, tag) = self.peppers.digest(DEVICE, &[tenant.0.as_bytes(), &nonce, &version, folded.as_bytes()])?;
         Some(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &tag].concat()))
     }
 
-    fn is_known_device(&self, tenant: TenantId, folded: &str, set_at: DateTime<Utc>, cookie: &str) -> bool {
+    fn is_known_device(&self, tenant: TenantId, folded: &str, version: i64, cookie: &str) -> bool {
         let Ok(bytes) = URL_SAFE_NO_PAD.decode(cookie) else { return false };
         let Some((nonce, tag)) = bytes.split_first_chunk::<16>() else { return false };
-        let set_at = set_at.timestamp_micros().to_be_bytes();
-        let parts: [&[u8]; 4] = [tenant.0.as_bytes(), nonce, &set_at, folded.as_bytes()];
+        let version = version.to_be_bytes();
+        let parts: [&[u8]; 4] = [tenant.0.as_bytes(), nonce, &version, folded.as_bytes()];
         self.peppers.digests(DEVICE, &parts).any(|(_, expected)| bool::from(expected.ct_eq(tag)))
     }
 }
@@ -232,7 +232,7 @@ impl Proven {
     /// What begins with it.
     pub(crate) fn opening(&self) -> Opening {
         Opening {
-            stands_on: StandsOn::Password(self.user.id, self.password.set_at),
+            stands_on: StandsOn::Password(self.user.id, self.password.version),
             family: None,
             session: None,
             replaces: None,

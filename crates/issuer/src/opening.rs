@@ -12,8 +12,8 @@ use claviger_store::{StoreError, TenantTx};
 /// What a login stands on.
 #[derive(Clone)]
 pub(crate) enum StandsOn {
-    /// A person whose password was set then.
-    Password(UserId, DateTime<Utc>),
+    /// A person whose password is of this version.
+    Password(UserId, i64),
     /// A key that may be exchanged.
     Key(KeyId),
 }
@@ -45,14 +45,14 @@ pub(crate) async fn open(tx: &mut TenantTx<'_>, openings: &[&Opening]) -> Result
             StandsOn::Key(key) => keys.push(key.clone()),
         }
     }
-    let passwords: BTreeMap<UserId, DateTime<Utc>> = tx.hold_passwords(&users).await?.into_iter().collect();
+    let passwords: BTreeMap<UserId, i64> = tx.hold_passwords(&users).await?.into_iter().collect();
     let keys: HashSet<KeyId> = tx.hold_keys(&keys).await?.into_iter().collect();
     let mut begun = Vec::with_capacity(openings.len());
     let mut replaced = BTreeSet::new();
     for opening in openings {
         let Opening { stands_on, family, session, replaces, upgrade } = opening;
         let stands = match stands_on {
-            StandsOn::Password(user, set_at) => passwords.get(user) == Some(set_at),
+            StandsOn::Password(user, version) => passwords.get(user) == Some(version),
             StandsOn::Key(key) => keys.contains(key),
         };
         begun.push(stands);

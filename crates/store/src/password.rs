@@ -46,8 +46,8 @@ pub struct LoginRow {
 pub struct KeptPassword {
     /// Its hash.
     pub hash: PasswordHash,
-    /// When it was set: another hash of the same password leaves this as it is.
-    pub set_at: DateTime<Utc>,
+    /// Another with each change: another hash of the same password leaves this as it is.
+    pub version: i64,
 }
 
 impl TenantTx<'_> {
@@ -58,13 +58,13 @@ impl TenantTx<'_> {
         Ok(Some(LoginRow { user, password }))
     }
 
-    /// When the passwords of those of these people who may act were set, held as they are until the transaction ends.
-    pub async fn hold_passwords(&mut self, users: &[UserId]) -> Result<Vec<(UserId, DateTime<Utc>)>, StoreError> {
+    /// The versions of the passwords of those of these people who may act, held as they are until the transaction ends.
+    pub async fn hold_passwords(&mut self, users: &[UserId]) -> Result<Vec<(UserId, i64)>, StoreError> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
         let rows = sqlx::query!(
-            r#"SELECT u.id AS "id: UserId", p.set_at
+            r#"SELECT u.id AS "id: UserId", p.version
                  FROM users u
                  JOIN passwords p ON (p.tenant_id, p.user_id) = (u.tenant_id, u.id)
                 WHERE u.tenant_id = $1 AND u.id = ANY($2) AND u.disabled_at IS NULL AND u.deleted_at IS NULL
@@ -76,15 +76,15 @@ impl TenantTx<'_> {
         )
         .fetch_all(&mut *self.connection)
         .await?;
-        Ok(rows.into_iter().map(|row| (row.id, row.set_at)).collect())
+        Ok(rows.into_iter().map(|row| (row.id, row.version)).collect())
     }
 
     /// What is kept of a person's password.
     pub async fn password(&mut self, user: UserId) -> Result<Option<KeptPassword>, StoreError> {
-        let row = sqlx::query!("SELECT hash, set_at FROM passwords WHERE tenant_id = $1 AND user_id = $2", self.tenant.0, user.0)
+        let row = sqlx::query!("SELECT hash, version FROM passwords WHERE tenant_id = $1 AND user_id = $2", self.tenant.0, user.0)
             .fetch_optional(&mut *self.connection)
             .await?;
-        Ok(row.map(|row| KeptPassword { hash: PasswordHash(row.hash), set_at: row.set_at }))
+        Ok(row.map(|row| KeptPassword { hash: PasswordHash(row.hash), version: row.version }))
     }
 
     /// Keeps a password's hash in place of any before it.
@@ -98,7 +98,7 @@ impl TenantTx<'_> {
         sqlx::query!(
             "INSERT INTO passwords (tenant_id, user_id, hash, set_at, set_by) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (tenant_id, user_id) DO UPDATE
-                SET hash = excluded.hash, set_at = excluded.set_at, set_by = excluded.set_by",
+                SET hash = excluded.hash, version = passwords.version + 1, set_at = excluded.set_at, set_by = excluded.set_by",
             self.tenant.0,
             user.0,
             hash.0,
