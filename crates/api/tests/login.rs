@@ -104,7 +104,7 @@ async fn scenario_24_a_good_login_answers_tokens_and_leaves_a_record() {
 
     let mut database = server.database.superuser().await;
     let row = sqlx::query(
-        "SELECT id, user_id, key_id, client_id, generation, revoked_at, sealed_answer, user_agent, idle_seconds, ends_at
+        "SELECT id, user_id, key_id, client, generation, revoked_at, sealed_answer, user_agent, idle_seconds, ends_at
            FROM token_families WHERE tenant_id = $1",
     )
     .bind(tenant.id)
@@ -114,7 +114,7 @@ async fn scenario_24_a_good_login_answers_tokens_and_leaves_a_record() {
     assert_eq!(row.get::<Uuid, _>("id"), sid);
     assert_eq!(row.get::<Uuid, _>("user_id"), alice.0);
     assert_eq!(row.get::<Option<String>, _>("key_id"), None);
-    assert_eq!(row.get::<Option<String>, _>("client_id"), None);
+    assert_eq!(row.get::<Option<String>, _>("client"), None);
     assert_eq!(row.get::<i32, _>("generation"), 0);
     assert_eq!(row.get::<Option<DateTime<Utc>>, _>("revoked_at"), None);
     assert_eq!(row.get::<Option<Vec<u8>>, _>("sealed_answer"), None);

@@ -117,7 +117,8 @@ fn judge(request: &Request, heard: &Heard) -> Result<(), String> {
     if worn != (Some("nosniff"), Some(referrer)) {
         return Err("wears the wrong headers".into());
     }
-    if status < 400 || request.head_only {
+    // Forms that did not come from our pages are refused on a page.
+    if status < 400 || request.head_only || status == 403 && is_page {
         return Ok(());
     }
     if answer.header("content-type") != Some("application/problem+json") {
