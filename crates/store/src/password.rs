@@ -81,9 +81,10 @@ impl TenantTx<'_> {
 
     /// What is kept of a person's password.
     pub async fn password(&mut self, user: UserId) -> Result<Option<KeptPassword>, StoreError> {
-        let row = sqlx::query!("SELECT hash, version FROM passwords WHERE tenant_id = $1 AND user_id = $2", self.tenant.0, user.0)
-            .fetch_optional(&mut *self.connection)
-            .await?;
+        let row =
+            sqlx::query!("SELECT hash, version FROM passwords WHERE tenant_id = $1 AND user_id = $2", self.tenant.0, user.0)
+                .fetch_optional(&mut *self.connection)
+                .await?;
         Ok(row.map(|row| KeptPassword { hash: PasswordHash(row.hash), version: row.version }))
     }
 
