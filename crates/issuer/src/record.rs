@@ -79,7 +79,7 @@ impl Recorder {
     /// Starts the writer on the current runtime. It ends when the last `Recorder` is gone and its queue is empty.
     pub(crate) fn start(store: Store, key: Arc<ChainKey>, random: Random) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let (scribe, store) = (store.scribe(), store.aside(2, [("plan_cache_mode", "force_generic_plan")]));
+        let (scribe, store) = (store.scribe(), store.aside_replanned(2));
         tokio::spawn(Writer { store, scribe, key, random, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
         Self { queue }
     }
