@@ -72,7 +72,7 @@ check-deny: setup
 	PATH="$$PATH:$(TOOLS)/bin" cargo deny --offline --locked check --hide-inclusion-graph licenses bans sources
 
 .PHONY: bench
-bench: setup ## measure key-for-token exchanges under load, optimised build
+bench: setup ## measure exchanges, logins and refreshes under load, optimised build
 	cargo bench -p claviger --bench load $(ARGS)
 
 .PHONY: openapi
