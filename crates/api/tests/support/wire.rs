@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use super::Answer;
 
 /// Headers that differ from answer to answer and say nothing.
-const VARYING: [&str; 2] = ["date", "x-request-id"];
+/// `connection` says whether a body that nobody read had arrived by then (RFC 9110 §7.6.1: it is of this hop alone).
+const VARYING: [&str; 3] = ["date", "x-request-id", "connection"];
 
 impl Answer {
     /// Everything that could tell this answer from another: status, headers and body, but not the varying headers.
