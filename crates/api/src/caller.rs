@@ -51,6 +51,8 @@ permissions! {
     AuditRead => Some("audit:read");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");
+    RolesRead => Some("roles:read");
+    RolesWrite => Some("roles:write");
     TenantsRead => Some("tenants:read"), true;
     TenantsWrite => Some("tenants:write"), true;
     UsersRead => Some("users:read");

@@ -189,6 +189,7 @@ pub(crate) async fn sign_in(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
         tenant: &place.tenant,
         username: &username,
         password,
+        scope: None,
         client: None,
         device: device.as_deref(),
         user_agent: user_agent(&req),

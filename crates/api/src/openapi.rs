@@ -27,6 +27,7 @@ use crate::routes;
         (name = "Keys", description = "API keys"),
         (name = "Applications", description = "What owns API keys"),
         (name = "Users", description = "People"),
+        (name = "Roles", description = "What can be done in a tenant, and by whom"),
         (name = "Tenants", description = "Managed by the admins of the default tenant"),
         (name = "Audit", description = "What was done, by whom"),
         (name = "Operation", description = "Health, and this document"),

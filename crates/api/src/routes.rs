@@ -43,6 +43,15 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::keys::show)
         .service(v1::keys::change)
         .service(v1::keys::revoke)
+        .service(v1::roles::create)
+        .service(v1::roles::list)
+        .service(v1::roles::show)
+        .service(v1::roles::change)
+        .service(v1::roles::delete)
+        .service(v1::scopes::put)
+        .service(v1::scopes::list)
+        .service(v1::scopes::delete)
+        .service(v1::scopes::available)
         .service(v1::audit::list)
         .service(well_known::jwks);
 }

@@ -271,6 +271,7 @@ async fn p30_a_key_handed_to_the_wrong_owner_kind_stays_in_its_tenant() {
         owner: b.person.owner,
         name: "n".into(),
         scopes: vec![],
+        roles: Vec::new(),
         token_lifetime: None,
         refresh: false,
         expires_at: None,

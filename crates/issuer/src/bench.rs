@@ -72,6 +72,7 @@ impl BareExchange {
             username: None,
             roles: None,
             scope: &self.scope,
+            narrowed: false,
             lifetime: Some(86_400),
             not_after: None,
         };

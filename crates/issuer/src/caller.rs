@@ -16,7 +16,7 @@ use crate::scope::ScopeSet;
 use crate::secret::AppKeyCredential;
 use crate::settings::RequestInfo;
 use crate::standing::{LoginNow, OwnerNow, standing};
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Fault, Issuer, Refusal, rights};
 
 /// What a caller presents.
 pub enum Presented {
@@ -106,7 +106,7 @@ impl Principal {
     pub(crate) fn scopes(&self) -> ScopeSet {
         match self {
             Self::Key(key) => key.scopes().clone(),
-            Self::Person(_) => ScopeSet::default(),
+            Self::Person(person) => person.user().map(|user| rights::of_person(&person.tenant, user)).unwrap_or_default(),
         }
     }
 }
@@ -176,6 +176,8 @@ impl Caller {
 /// A token of ours that is good now.
 pub(crate) struct VerifiedToken {
     pub(crate) principal: Principal,
+    /// What it may do now: what was granted, as far as it is still held.
+    pub(crate) scopes: ScopeSet,
     pub(crate) token: AccessToken,
     pub(crate) id: TokenId,
     /// Its `exp`, or what stands for none.
@@ -203,8 +205,7 @@ impl Issuer {
         let now = self.clock.now();
         match presented {
             Presented::Token(token) => {
-                let VerifiedToken { principal, token, .. } = self.verify_token(tenant, &token, For::Us, now).await?;
-                let scopes = ScopeSet::kept(&token.scope).intersection(&principal.scopes());
+                let VerifiedToken { principal, scopes, token, .. } = self.verify_token(tenant, &token, For::Us, now).await?;
                 Ok(Caller { principal, scopes, token_ends: token.expires_at, request })
             }
             Presented::Pair(credential) => match self.verify_pair(tenant, credential, &request, now).await {
@@ -248,7 +249,7 @@ impl Issuer {
         let id = TokenId(token.token_id.parse().map_err(|_| malformed())?);
         let kept_until = DateTime::from_timestamp(token.expires_at.unwrap_or(UNENDING), 0).ok_or_else(malformed)?;
         let family = token.session.as_deref().map(str::parse).transpose().map_err(|_| malformed())?;
-        let principal = self.principal_of(&entry, &token, family, now).await?;
+        let (principal, granted) = self.principal_of(&entry, &token, family, now).await?;
         // Our signature alone does not do: the record must know it, and not as called back.
         let record = self.directory.issued_token(entry.tenant.id, id, kept_until).await?;
         match record {
@@ -259,17 +260,23 @@ impl Issuer {
                     && record.key.as_ref().map(KeyId::as_str) == token.key_id.as_deref() => {}
             _ => return Err(invalid("it was called back")),
         }
-        Ok(VerifiedToken { principal, token, id, kept_until, family })
+        let scopes = match (&principal, granted) {
+            (Principal::Person(person), Some(granted)) if !token.narrowed => {
+                rights::of_login(&person.tenant, person.user()?, &granted)
+            }
+            _ => ScopeSet::kept(&token.scope).intersection(&principal.scopes()),
+        };
+        Ok(VerifiedToken { principal, scopes, token, id, kept_until, family })
     }
 
-    /// Whom a token stands for, if they may still act.
+    /// Whom a token stands for, if they may still act, and what was granted to the login that it stands on.
     async fn principal_of(
         &self,
         entry: &Arc<TenantEntry>,
         token: &AccessToken,
         family: Option<FamilyId>,
         now: DateTime<Utc>,
-    ) -> Result<Principal, Failure> {
+    ) -> Result<(Principal, Option<Vec<String>>), Failure> {
         let ended = |why| Failure::from(Refusal::InvalidToken(why));
         let tenant = entry.tenant.id;
         let login = match family {
@@ -279,23 +286,23 @@ impl Issuer {
                 if !self.client_stands(tenant, &family).await? {
                     return Err(ended("the client that it was given to may not act"));
                 }
-                Some((id, LoginNow::from(&*family)))
+                Some((id, LoginNow::from(&*family), family.scope.clone()))
             }
         };
-        let now_login = login.map(|(_, login)| login);
+        let now_login = login.as_ref().map(|(_, login, _)| *login);
         if let Some(key) = token.key_id.as_deref() {
             let gone = || ended("the key it was issued for may not act");
             let key = KeyId::parse(key).ok_or_else(gone)?;
             let key = self.directory.key(&key).await?.filter(|key| key.tenant == tenant).ok_or_else(gone)?;
             let owner = self.directory.owner(tenant, key.key.owner).await?;
             standing(entry, &owner, Some(&key.key), now_login, now).map_err(|_| gone())?;
-            return Ok(Principal::Key(VerifiedKey { tenant: entry.clone(), entry: key, owner }));
+            return Ok((Principal::Key(VerifiedKey::new(entry.clone(), key, owner)), None));
         }
         let gone = || ended("its login has ended, or the person may not act");
         let user: UserId = token.subject.parse().map_err(|_| gone())?;
         let owner = self.directory.person(tenant, user).await?.ok_or_else(gone)?;
         standing(entry, &owner, None, now_login, now).map_err(|_| gone())?;
-        let login = login.map(|(id, _)| Login::Family(id));
-        Ok(Principal::Person(Person { tenant: entry.clone(), owner, login }))
+        let (login, granted) = login.map(|(id, _, granted)| (Login::Family(id), granted)).unzip();
+        Ok((Principal::Person(Person { tenant: entry.clone(), owner, login }), granted))
     }
 }

@@ -18,6 +18,7 @@ use claviger_store::tenant::Tenant;
 use claviger_store::token_family::TokenFamily;
 use moka::sync::Cache;
 
+use crate::rights::Catalogue;
 use crate::scope::ScopeSet;
 use crate::settings::{Settings, TenantSettings};
 use crate::signing_key::{self, Published, Signer};
@@ -43,6 +44,8 @@ pub struct TenantEntry {
     pub(crate) signer: Option<Signer>,
     /// Its public keys.
     pub published: Published,
+    /// What its roles and scopes mean.
+    pub catalogue: Catalogue,
 }
 
 impl TenantEntry {
@@ -60,7 +63,7 @@ pub struct KeyEntry {
     /// Its row.
     pub key: ApiKey,
     /// What it may do.
-    pub(crate) scopes: ScopeSet,
+    pub(crate) scopes: Arc<ScopeSet>,
     pub(crate) secrets: Vec<StoredSecret>,
 }
 
@@ -239,13 +242,16 @@ impl Directory {
     async fn load_tenant(&self, id: TenantId) -> Result<Option<TenantEntry>, Failure> {
         let mut tx = self.store.begin_in(id).await?;
         let Some(tenant) = tx.any_tenant().tenant_by_id(id).await? else { return Ok(None) };
-        let kept = tx.tenant(id).await?.signing_keys().await?;
+        let mut scoped = tx.tenant(id).await?;
+        let kept = scoped.signing_keys().await?;
+        let platform = tenant.slug == self.settings.default_tenant;
+        let catalogue = Catalogue::new(scoped.scopes().await?, scoped.roles().await?, platform);
         let (signer, published) = signing_key::open(id, &kept, &self.vault)
             .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
         let settings = serde_json::from_value(tenant.settings.clone())
             .map_err(|error| Fault::Internal(format!("the settings of tenant {}: {error}", tenant.slug)))?;
         let issuer = self.settings.issuer(&tenant.slug);
-        Ok(Some(TenantEntry { tenant, settings, issuer, signer, published }))
+        Ok(Some(TenantEntry { tenant, settings, issuer, signer, published, catalogue }))
     }
 
     async fn load_key(&self, id: &KeyId) -> Result<Option<KeyEntry>, Failure> {
@@ -254,7 +260,7 @@ impl Directory {
         let mut scoped = tx.tenant(tenant).await?;
         let Some(key) = scoped.key(id).await? else { return Ok(None) };
         let secrets = scoped.key_secrets(id).await?;
-        Ok(Some(KeyEntry { tenant, scopes: ScopeSet::kept(&key.scopes), key, secrets }))
+        Ok(Some(KeyEntry { tenant, scopes: Arc::new(ScopeSet::kept(&key.scopes)), key, secrets }))
     }
 
     async fn load_owner(&self, tenant: TenantId, owner: Owner) -> Result<Option<OwnerNow>, Failure> {
@@ -284,7 +290,7 @@ impl Directory {
         self.forgettings.fetch_add(1, Ordering::SeqCst);
         let Change { table, tenant, id } = change;
         match table.as_str() {
-            "tenants" | "signing_keys" => self.tenants.invalidate(tenant),
+            "tenants" | "signing_keys" | "roles" | "scopes" => self.tenants.invalidate(tenant),
             "api_keys" | "api_key_secrets" => match KeyId::parse(id) {
                 Some(key) => self.keys.invalidate(&key),
                 None => self.keys.invalidate_all(),

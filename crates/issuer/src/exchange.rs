@@ -26,7 +26,7 @@ use crate::secret::AppKeyCredential;
 use crate::settings::{RequestInfo, Throttle};
 use crate::standing::{OwnerNow, standing};
 use crate::throttle::Attempt;
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Fault, Issuer, Refusal, rights};
 
 /// No refusal of a pair is heard sooner after its request: unknown keys, which cost a look into the database, and
 /// known ones, which do not, take the same time.
@@ -63,9 +63,17 @@ pub struct VerifiedKey {
     pub entry: Arc<KeyEntry>,
     /// Its owner.
     pub owner: Arc<OwnerNow>,
+    /// What it holds now.
+    scopes: Arc<ScopeSet>,
 }
 
 impl VerifiedKey {
+    /// A key whose standing was asked about.
+    pub(crate) fn new(tenant: Arc<TenantEntry>, entry: Arc<KeyEntry>, owner: Arc<OwnerNow>) -> Self {
+        let scopes = rights::of_key(&tenant, &owner, &entry);
+        Self { tenant, entry, owner, scopes }
+    }
+
     /// `sub`: the person, or the application where no person stands behind the key.
     #[must_use]
     pub fn subject(&self) -> String {
@@ -105,7 +113,7 @@ impl VerifiedKey {
     /// What the key holds now.
     #[must_use]
     pub fn scopes(&self) -> &ScopeSet {
-        &self.entry.scopes
+        &self.scopes
     }
 
     /// Seconds that its tokens live: the key's setting, else its application's, else the tenant's, else the default.
@@ -167,6 +175,7 @@ impl Issuer {
             username: verified.username(),
             roles: None,
             scope,
+            narrowed: false,
             lifetime: Some(verified.lifetime(self.settings.token_lifetime)),
             not_after: match &opening {
                 Some((_, opening)) => opening.family.as_ref().map(|family| family.ends_at),
@@ -329,7 +338,7 @@ impl Issuer {
             self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;
         let owner = self.directory.owner(entry.tenant, entry.key.owner).await?;
         match standing(&tenant, &owner, Some(&entry.key), None, now) {
-            Ok(()) => Ok(Ok(VerifiedKey { tenant, entry, owner })),
+            Ok(()) => Ok(Ok(VerifiedKey::new(tenant, entry, owner))),
             Err(fallen) => not(fallen.reason(), Some(entry)),
         }
     }

@@ -17,13 +17,12 @@ impl Issuer {
             Err(Failure::Refusal(Refusal::InvalidToken(_))) => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let VerifiedToken { principal, mut token, .. } = verified;
+        let VerifiedToken { principal, scopes, mut token, .. } = verified;
         if !caller.scopes.contains(ANY_TOKEN) && !is_own(caller, &principal) {
             return Ok(None);
         }
-        // What the token was granted, as far as it is still held.
-        let held = principal.scopes();
-        token.scope.retain(|scope| held.contains(scope));
+        // As it is now, not as it was when the token was made.
+        token.scope = scopes.to_vec();
         if let Principal::Person(person) = &principal {
             let roles = &person.user()?.roles;
             token.roles.retain(|role| roles.contains(role));

@@ -8,8 +8,11 @@ use claviger_store::token_family::{EndedBy, Principal};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::audit::{Actor, Authority, append};
-use crate::scope::{MANAGEMENT, ScopeSet};
+use crate::audit::{Actor, append};
+use crate::directory::TenantEntry;
+use crate::grant::{KeyGrant, to_key};
+use crate::role::checked_roles;
+use crate::scope::ScopeSet;
 use crate::secret::{AppKeyCredential, SHORTEST_IMPORTED_SECRET, new_key_id, new_secret};
 use crate::settings::check_lifetime;
 use crate::tenant::check_name;
@@ -29,6 +32,8 @@ pub struct KeyOrder {
     pub name: String,
     /// What it may do; empty is nothing.
     pub scopes: Vec<String>,
+    /// Roles whose scopes it has too.
+    pub roles: Vec<String>,
     /// Seconds that its tokens live; `None` takes the application's, then the tenant's.
     pub token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -46,6 +51,8 @@ pub struct KeyChange {
     pub name: Option<String>,
     /// What it may do.
     pub scopes: Option<Vec<String>>,
+    /// Roles whose scopes it has too.
+    pub roles: Option<Vec<String>>,
     /// Seconds; `Some(None)` takes the application's, then the tenant's.
     pub token_lifetime: Option<Option<i32>>,
     /// Whether an exchange gives a refresh token too.
@@ -64,18 +71,10 @@ pub struct MadeKey {
     pub secret: SecretString,
 }
 
-/// Whoever hands out a management scope must hold it.
-fn check_grantable(actor: &Actor, scopes: &ScopeSet) -> Result<(), Refusal> {
-    let Authority::Scopes(held) = &actor.authority else { return Ok(()) };
-    match scopes.iter().find(|scope| MANAGEMENT.contains(scope) && !held.contains(scope)) {
-        Some(missing) => Err(Refusal::InsufficientScope(missing.to_owned())),
-        None => Ok(()),
-    }
-}
-
 /// A key that can do what an actor cannot must not be handed to that actor by a new secret.
-fn check_not_above(actor: &Actor, key: &ApiKey) -> Result<(), Refusal> {
-    check_grantable(actor, &ScopeSet::kept(&key.scopes))
+fn check_not_above(tenant: &TenantEntry, actor: &Actor, key: &ApiKey) -> Result<(), Refusal> {
+    actor.authority.check_gives(key.scopes.iter().map(String::as_str))?;
+    actor.authority.check_gives_roles(&tenant.catalogue, &key.roles)
 }
 
 fn check_end(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), Refusal> {
@@ -99,24 +98,26 @@ impl Issuer {
     /// Makes a key. Its secret is returned this once and kept nowhere.
     pub async fn create_key(&self, tenant: TenantId, actor: &Actor, order: KeyOrder) -> Result<MadeKey, Failure> {
         let now = self.clock.now();
-        let KeyOrder { owner, name, scopes, token_lifetime, refresh, expires_at, import } = order;
+        let KeyOrder { owner, name, scopes, roles, token_lifetime, refresh, expires_at, import } = order;
         check_name("name", &name)?;
         check_lifetime(token_lifetime)?;
         check_end(expires_at, now)?;
         let scopes = ScopeSet::granted(&scopes)?;
-        check_grantable(actor, &scopes)?;
+        let roles = checked_roles(&roles)?;
+        let entry = self.entry_of(tenant).await?;
         let imported = import.is_some();
         let (id, secret) = self.pair(import)?;
         if RESERVED.contains(&id.as_str()) {
             return Err(Refusal::invalid("import", "the key's id is one that our own tokens use as a client id").into());
         }
         let (version, mac) = self.hash(&id, &secret)?;
-        let scopes = scopes.to_vec();
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         check_owner(&mut scoped, owner).await?;
+        let mut deeds = to_key(&mut scoped, &entry, actor, &KeyGrant { owner, scopes: &scopes, roles: &roles }, now).await?;
+        let scopes = scopes.to_vec();
         let created_by = &actor.name;
-        let new = NewKey { id: &id, name: &name, owner, scopes: &scopes, token_lifetime, refresh, expires_at, created_by };
+        let new = NewKey { id: &id, name: &name, owner, scopes: &scopes, roles: &roles, token_lifetime, refresh, expires_at, created_by };
         if let Err(error) = scoped.create_key(&new, mac, version, now).await {
             return Err(match error.unique_violation() {
                 Some(KEY_ID_TAKEN | "api_keys_pkey") => {
@@ -125,11 +126,12 @@ impl Issuer {
                 _ => error.into(),
             });
         }
-        let detail = json!({ "owner": owner.to_string(), "scopes": scopes, "imported": imported });
-        let deed = actor.did("key.create", format!("key:{id}"), detail, now);
-        append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
+        let detail = json!({ "owner": owner.to_string(), "scopes": scopes, "roles": roles, "imported": imported });
+        deeds.push(actor.did("key.create", format!("key:{id}"), detail, now));
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let key = scoped.key(&id).await?;
         tx.commit().await?;
+        self.forget_rights(tenant, owner);
         let key = key.ok_or_else(|| Fault::Internal("a new key is not there".into()))?;
         Ok(MadeKey { key, secret })
     }
@@ -177,22 +179,36 @@ impl Issuer {
     /// Changes a key.
     pub async fn change_key(&self, tenant: TenantId, actor: &Actor, id: &KeyId, change: KeyChange) -> Result<ApiKey, Failure> {
         let now = self.clock.now();
-        let KeyChange { name, scopes, token_lifetime, refresh, expires_at, disabled } = change;
+        let KeyChange { name, scopes, roles, token_lifetime, refresh, expires_at, disabled } = change;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let before = living_key(&mut scoped, id).await?;
         let stops_refreshing = before.refresh && refresh == Some(false);
+        let owner = before.owner;
         let mut deeds = Vec::new();
         let mut families = Vec::new();
         let target = format!("key:{id}");
+        if scopes.is_some() || roles.is_some() {
+            let entry = self.entry_of(tenant).await?;
+            // What it holds already, somebody gave who could.
+            let added = |new: &[String], old: &[String]| new.iter().filter(|one| !old.contains(one)).cloned().collect::<Vec<_>>();
+            let new_scopes = ScopeSet::granted(scopes.as_deref().unwrap_or(&before.scopes))?;
+            let new_roles = checked_roles(roles.as_deref().unwrap_or(&before.roles))?;
+            let grant = KeyGrant {
+                owner,
+                scopes: &ScopeSet::kept(&added(&new_scopes.to_vec(), &before.scopes)),
+                roles: &added(&new_roles, &before.roles),
+            };
+            deeds = to_key(&mut scoped, &entry, actor, &grant, now).await?;
+            if new_roles != before.roles {
+                scoped.set_key_roles(id, &new_roles).await?;
+                deeds.push(actor.did("key.update", &target, json!({ "roles": new_roles }), now));
+            }
+        }
         if name.is_some() || scopes.is_some() || token_lifetime.is_some() || refresh.is_some() || expires_at.is_some() {
             let name = name.unwrap_or(before.name);
             let scopes = match scopes {
-                Some(scopes) => {
-                    let scopes = ScopeSet::granted(&scopes)?;
-                    check_grantable(actor, &scopes)?;
-                    scopes.to_vec()
-                }
+                Some(scopes) => ScopeSet::granted(&scopes)?.to_vec(),
                 None => before.scopes,
             };
             let token_lifetime = token_lifetime.unwrap_or(before.token_lifetime);
@@ -221,6 +237,7 @@ impl Issuer {
         let key = scoped.key(id).await?;
         self.commit_logins(tx, tenant, None, &families).await?;
         self.forget("api_keys", tenant, id);
+        self.forget_rights(tenant, owner);
         Ok(key.ok_or(Refusal::NotFound)?)
     }
 
@@ -232,10 +249,11 @@ impl Issuer {
         }
         let secret = new_secret(&self.settings.brand, &self.random);
         let (version, mac) = self.hash(id, &secret)?;
+        let entry = self.entry_of(tenant).await?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let key = living_key(&mut scoped, id).await?;
-        check_not_above(actor, &key)?;
+        check_not_above(&entry, actor, &key)?;
         let secrets = scoped.key_secrets(id).await?;
         let slot = next_slot(&secrets, now);
         for other in secrets.iter().filter(|secret| secret.slot != slot) {
@@ -252,6 +270,15 @@ impl Issuer {
         self.commit_logins(tx, tenant, None, &families).await?;
         self.forget("api_keys", tenant, id);
         Ok(MadeKey { key, secret })
+    }
+
+    /// A grant may have changed what the owner holds, and what is in the catalogue.
+    fn forget_rights(&self, tenant: TenantId, owner: Owner) {
+        self.forget("scopes", tenant, "");
+        match owner {
+            Owner::User(id) => self.forget("users", tenant, id),
+            Owner::Application(id) => self.forget("applications", tenant, id),
+        }
     }
 
     /// Revokes a key for good. Its tokens count no more at our own endpoints.

@@ -33,6 +33,8 @@ pub struct Grant<'a> {
     pub roles: Option<&'a [String]>,
     /// What it allows.
     pub scope: &'a ScopeSet,
+    /// Whether less was asked for than its login was granted.
+    pub narrowed: bool,
     /// Seconds; `None` for a token without an end.
     pub lifetime: Option<i32>,
     /// When what it stands on ends: it ends no later.
@@ -59,7 +61,8 @@ impl Minted {
     }
 }
 
-/// The claims of an access token (RFC 9068 §2.2), and ours: `tid` the tenant, `key_id` the API key, `sid` the login.
+/// The claims of an access token (RFC 9068 §2.2), and ours: `tid` the tenant, `key_id` the API key, `sid` the login, `narrowed`
+/// where less was asked for than the login was granted.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -81,6 +84,8 @@ struct Claims<'a> {
     roles: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    narrowed: bool,
 }
 
 /// Signs what was granted. Ed25519 needs no randomness of its own: the same claims give the same token.
@@ -105,6 +110,7 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
         username: grant.username,
         roles: grant.roles,
         scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
+        narrowed: grant.narrowed,
     };
     let claims = serde_json::to_vec(&claims)?;
     let mut jwt = String::with_capacity(signer.header.len() + claims.len() * 4 / 3 + 96);
@@ -147,6 +153,7 @@ mod tests {
             username: None,
             roles: None,
             scope: &scope,
+            narrowed: false,
             lifetime: Some(60),
             not_after: None,
         };
@@ -165,6 +172,7 @@ mod tests {
             username: None,
             roles: None,
             scope: Some("events:read events:write".into()),
+            narrowed: false,
         };
         let der = KeypairBytes { secret_key: seed, public_key: None }.to_pkcs8_der().unwrap();
         let mut header = Header::new(Algorithm::EdDSA);
@@ -200,6 +208,7 @@ mod tests {
                 username: None,
                 roles: None,
                 scope: &scope,
+                narrowed: false,
                 lifetime: Some(3600),
                 not_after: Some(now + TimeDelta::milliseconds(seconds)),
             };

@@ -39,7 +39,7 @@ use crate::refusal::GrantRefused;
 use crate::scope::ScopeSet;
 use crate::settings::RequestInfo;
 use crate::standing::{LoginNow, OwnerNow, standing};
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Fault, Issuer, Refusal, rights};
 
 /// A family as the rule sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -381,6 +381,7 @@ impl Issuer {
         let came = Instant::now();
         let now = self.clock.now();
         let Refresh { tenant, token, client, scope, request } = refresh;
+        let narrowed = scope.is_some();
         let refused = Failure::from(Refusal::InvalidGrant { why: None });
         let Some(token) = RefreshToken::parse(token.expose_secret(), &self.settings.brand) else { return Err(refused) };
         // A token of another tenant does not exist here.
@@ -408,7 +409,7 @@ impl Issuer {
         });
         if let Some((stands, scope)) = granted {
             let successor = RefreshToken::generate(token.tenant, token.family, token.generation + 1, &self.random);
-            let minted = self.mint_for_family(&entry, &family, &stands, &scope, now)?;
+            let minted = self.mint_for_family(&entry, &family, &stands, &scope, narrowed, now)?;
             let tokens = self.tokens(&minted, &scope, &successor);
             let sealed = serde_json::to_vec(&tokens).map(Zeroizing::new).ok();
             let sealed = sealed.and_then(|plain| token.seal_answer(&plain, &self.peppers, &self.random).ok());
@@ -492,11 +493,15 @@ impl Issuer {
             return Ok(None);
         }
         let login = Some(LoginNow::from(family));
-        let granted = ScopeSet::kept(&family.scope);
         match &family.principal {
             Principal::User(user) => {
                 let Some(owner) = self.directory.person(tenant.tenant.id, *user).await? else { return Ok(None) };
-                Ok(standing(tenant, &owner, None, login, now).ok().map(|()| Standing { owner, key: None, scope: granted }))
+                if standing(tenant, &owner, None, login, now).is_err() {
+                    return Ok(None);
+                }
+                let OwnerNow::User(person) = &*owner else { return Ok(None) };
+                let scope = rights::of_login(tenant, person, &family.scope);
+                Ok(Some(Standing { owner, key: None, scope }))
             }
             Principal::Key(key) => {
                 let Some(entry) = self.directory.key(key).await? else { return Ok(None) };
@@ -507,8 +512,8 @@ impl Issuer {
                 if standing(tenant, &owner, Some(&entry.key), login, now).is_err() {
                     return Ok(None);
                 }
-                let scope = granted.intersection(&entry.scopes);
-                let key = VerifiedKey { tenant: tenant.clone(), entry, owner: owner.clone() };
+                let key = VerifiedKey::new(tenant.clone(), entry, owner.clone());
+                let scope = ScopeSet::kept(&family.scope).intersection(key.scopes());
                 Ok(Some(Standing { owner, key: Some(key), scope }))
             }
         }
@@ -537,6 +542,7 @@ impl Issuer {
         family: &TokenFamily,
         stands: &Standing,
         scope: &ScopeSet,
+        narrowed: bool,
         now: DateTime<Utc>,
     ) -> Result<Minted, Failure> {
         let mut grant = Grant {
@@ -551,6 +557,7 @@ impl Issuer {
             username: None,
             roles: None,
             scope,
+            narrowed,
             lifetime: Some(tenant.settings.login_token_lifetime()),
             not_after: Some(family.ends_at),
         };

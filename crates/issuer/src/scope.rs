@@ -7,18 +7,25 @@ use std::fmt;
 use crate::Refusal;
 
 /// The scopes of our own management routes. Whoever hands one out must hold it.
-pub const MANAGEMENT: [&str; 10] = [
+pub const MANAGEMENT: [&str; 14] = [
     "applications:read",
     "applications:write",
     "audit:read",
     "keys:read",
     "keys:write",
+    "roles:read",
+    "roles:write",
     "tenants:read",
     "tenants:write",
     "tokens:introspect",
+    "users:impersonate",
     "users:read",
     "users:write",
+    VERIFY,
 ];
+
+/// Lets a resource server ask about credentials that it was presented with. The one scope that is a single word.
+pub const VERIFY: &str = "verify";
 
 /// Most scopes that one key may hold.
 pub const MOST_SCOPES: usize = 100;
@@ -27,13 +34,20 @@ pub const MOST_SCOPES: usize = 100;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeSet(BTreeSet<String>);
 
-/// `resource:action`: letters, digits, `_`, `.` and `-` on both sides, case kept. No wildcard.
+/// `resource:action`: letters, digits, `_`, `.` and `-` on both sides, case kept; or [`VERIFY`]. No wildcard.
 #[must_use]
 pub fn is_scope(text: &str) -> bool {
-    let side = |side: &str| {
-        (1..=64).contains(&side.len()) && side.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-    };
-    text.split_once(':').is_some_and(|(resource, action)| side(resource) && side(action))
+    text == VERIFY || text.split_once(':').is_some_and(|(resource, action)| is_side(resource) && is_side(action))
+}
+
+pub(crate) fn is_side(side: &str) -> bool {
+    (1..=64).contains(&side.len()) && side.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+impl FromIterator<String> for ScopeSet {
+    fn from_iter<I: IntoIterator<Item = String>>(scopes: I) -> Self {
+        Self(scopes.into_iter().collect())
+    }
 }
 
 impl ScopeSet {

@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::Refusal;
 use crate::password::{Cost, PasswordPolicy};
+use crate::rights::Patterns;
 
 /// Shortest life of a token, in seconds.
 pub const SHORTEST_TOKEN_LIFETIME: i32 = 5;
@@ -73,6 +74,12 @@ pub struct TenantSettings {
     /// Failed logins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_throttle: Option<LoginThrottle>,
+    /// What keys may hold at most, as scopes and patterns; `None` is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_scopes: Option<Vec<String>>,
+    /// Whether scopes can be given only if they are in the catalogue.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub closed_catalogue: bool,
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.
@@ -159,6 +166,7 @@ impl TenantSettings {
         if let Some(SessionRule { idle, absolute }) = self.session {
             check_login_times("session", idle, absolute)?;
         }
+        Patterns::granted("key_scopes", self.key_scopes.as_deref().unwrap_or_default())?;
         if let Some(policy) = &self.password {
             policy.check()?;
         }

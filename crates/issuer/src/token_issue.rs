@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::audit::{Actor, append, append_with};
 use crate::directory::TenantEntry;
 use crate::mint::{Grant, mint};
-use crate::scope::ScopeSet;
+use crate::rights;
 use crate::settings::check_lifetime;
 use crate::standing::{OwnerNow, standing};
 use crate::{Failure, Fault, Issuer, Refusal};
@@ -18,7 +18,7 @@ pub(crate) const OPERATOR_CLIENT: &str = "operator";
 const LONGEST_AUDIENCE: usize = 255;
 
 impl Issuer {
-    /// Issues an access token for a person. `lifetime` is in seconds; `None` makes a token without an end, which lives until
+    /// Issues an access token for a person, with the scopes that were `asked` for, or all that the person holds. `lifetime` is in seconds; `None` makes a token without an end, which lives until
     /// it is called back or the person may not act: services that verify offline do not hear of that.
     pub async fn issue_token(
         &self,
@@ -26,6 +26,7 @@ impl Issuer {
         actor: &Actor,
         user: UserId,
         audience: Option<&str>,
+        asked: Option<&str>,
         lifetime: Option<i32>,
     ) -> Result<String, Failure> {
         let now = self.clock.now();
@@ -40,7 +41,8 @@ impl Issuer {
         if let Err(fallen) = standing(tenant, &owner, None, None, now) {
             return Err(Refusal::Conflict(format!("{} may not act now ({})", person.username, fallen.reason())).into());
         }
-        let scope = ScopeSet::default();
+        let scope = rights::of_person(tenant, person);
+        let scope = scope.narrow(asked)?;
         let subject = user.to_string();
         let grant = Grant {
             issuer: &tenant.issuer,
@@ -53,6 +55,7 @@ impl Issuer {
             username: Some(&person.username),
             roles: Some(&person.roles),
             scope: &scope,
+            narrowed: false,
             lifetime,
             not_after: None,
         };
@@ -65,7 +68,7 @@ impl Issuer {
             key: None,
             family: None,
             subject,
-            scope: String::new(),
+            scope: scope.to_string(),
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };

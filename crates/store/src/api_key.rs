@@ -60,6 +60,8 @@ pub struct ApiKey {
     pub owner: Owner,
     /// What it may do; empty is nothing.
     pub scopes: Vec<String>,
+    /// Names of roles whose scopes it has too.
+    pub roles: Vec<String>,
     /// Seconds; `None` takes the owner's, then the tenant's.
     pub token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -86,6 +88,8 @@ pub struct NewKey<'a> {
     pub owner: Owner,
     /// What it may do.
     pub scopes: &'a [String],
+    /// Names of roles whose scopes it has too.
+    pub roles: &'a [String],
     /// Seconds; `None` takes the owner's, then the tenant's.
     pub token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -105,6 +109,7 @@ struct Row {
     application_id: Option<Uuid>,
     user_id: Option<Uuid>,
     scopes: Vec<String>,
+    roles: Vec<String>,
     token_lifetime: Option<i32>,
     refresh: bool,
     created_at: DateTime<Utc>,
@@ -126,6 +131,7 @@ impl TryFrom<Row> for ApiKey {
             application_id,
             user_id,
             scopes,
+            roles,
             token_lifetime,
             refresh,
             created_at,
@@ -149,7 +155,20 @@ impl TryFrom<Row> for ApiKey {
             (Some(evidence), None) => KeyStatus::Disabled(evidence),
             (None, None) => KeyStatus::Active,
         };
-        Ok(Self { id, name, owner, scopes, token_lifetime, refresh, created_at, created_by, expires_at, status, last_used_at })
+        Ok(Self {
+            id,
+            name,
+            owner,
+            scopes,
+            roles,
+            token_lifetime,
+            refresh,
+            created_at,
+            created_by,
+            expires_at,
+            status,
+            last_used_at,
+        })
     }
 }
 
@@ -177,8 +196,8 @@ impl TenantTx<'_> {
         };
         sqlx::query!(
             "INSERT INTO api_keys (tenant_id, id, name, application_id, user_id, scopes, token_lifetime,
-                                   created_at, created_by, expires_at, refresh)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                   created_at, created_by, expires_at, refresh, roles)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             self.tenant.0,
             key.id.as_str(),
             key.name,
@@ -189,7 +208,8 @@ impl TenantTx<'_> {
             now,
             key.created_by,
             key.expires_at,
-            key.refresh
+            key.refresh,
+            key.roles
         )
         .execute(&mut *self.connection)
         .await?;
@@ -203,7 +223,7 @@ impl TenantTx<'_> {
     pub async fn key(&mut self, id: &KeyId) -> Result<Option<ApiKey>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.token_lifetime, k.refresh,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles, k.token_lifetime, k.refresh,
                       k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
                       k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?"
                  FROM api_keys k
@@ -332,7 +352,7 @@ impl TenantTx<'_> {
         };
         sqlx::query_as!(
             Row,
-            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.token_lifetime, k.refresh,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles, k.token_lifetime, k.refresh,
                       k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
                       k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?"
                  FROM api_keys k
@@ -376,6 +396,19 @@ impl TenantTx<'_> {
             token_lifetime,
             expires_at,
             refresh
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Replaces a key's roles.
+    pub async fn set_key_roles(&mut self, id: &KeyId, roles: &[String]) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE api_keys SET roles = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
+            self.tenant.0,
+            id.as_str(),
+            roles
         )
         .execute(&mut *self.connection)
         .await?;

@@ -54,6 +54,7 @@ async fn a_person_is_read_as_it_was_made() {
         skeleton: "ada.love1ace",
         email: Some("ada@example.com"),
         roles: &roles,
+        scopes: &[],
     };
     create(&store, at.tenant, &user).await.unwrap();
     let mut tx = store.begin_in(at.tenant).await.unwrap();

@@ -124,6 +124,7 @@ mod tests {
             key_id: None,
             session: None,
             actor: None,
+            narrowed: false,
         }
     }
 

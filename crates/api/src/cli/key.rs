@@ -87,6 +87,9 @@ pub(super) struct Rights {
     /// A scope, as resource:action; may be given again. Without any, the key may do nothing
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
+    /// A role whose scopes it has too; may be given again
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
     /// Every scope that managing this installation takes, besides those named
     #[arg(long)]
     admin: bool,
@@ -219,12 +222,13 @@ impl Place {
 
 impl Rights {
     fn order(self, owner: Owner, owner_name: String, now: DateTime<Utc>) -> anyhow::Result<KeyOrder> {
-        let Self { name, mut scopes, admin, expires, token_lifetime, refresh } = self;
+        let Self { name, mut scopes, roles, admin, expires, token_lifetime, refresh } = self;
         if admin {
             scopes.extend(MANAGEMENT.map(str::to_owned));
         }
         let expires_at = expires.map(|when| end(&when, now)).transpose()?;
-        Ok(KeyOrder { owner, name: name.unwrap_or(owner_name), scopes, token_lifetime, refresh, expires_at, import: None })
+        let name = name.unwrap_or(owner_name);
+        Ok(KeyOrder { owner, name, scopes, roles, token_lifetime, refresh, expires_at, import: None })
     }
 }
 

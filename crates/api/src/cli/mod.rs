@@ -8,6 +8,7 @@ mod installation;
 mod key;
 mod keypair;
 mod output;
+mod role;
 mod serve;
 mod tenant;
 mod token;
@@ -70,6 +71,12 @@ enum Command {
     /// People
     #[command(subcommand)]
     User(user::Command),
+    /// Roles: named sets of scopes
+    #[command(subcommand)]
+    Role(role::Command),
+    /// The catalogue of scopes
+    #[command(subcommand)]
+    Scope(role::ScopeCommand),
     /// Tokens issued by hand
     #[command(subcommand)]
     Token(token::Command),
@@ -131,6 +138,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(command, &quiet(&overrides)?, output).await?,
         Command::CreateKey(order) => key::for_person(order, &quiet(&overrides)?, output).await?,
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
+        Command::Role(command) => role::run(command, &quiet(&overrides)?, output).await?,
+        Command::Scope(command) => role::run_scope(command, &quiet(&overrides)?, output).await?,
         Command::Token(command) => token::run(command, &quiet(&overrides)?, output).await?,
         Command::Keypair(command) => keypair::run(&command, output)?,
         Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,

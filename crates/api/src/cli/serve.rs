@@ -91,12 +91,13 @@ async fn first_start(issuer: &Issuer) -> anyhow::Result<()> {
     let actor = Actor::operator();
     let tenant =
         issuer.create_tenant(&actor, NewTenant { slug: slug.clone(), name: None, settings: TenantSettings::default() }).await?;
-    let new = NewApplication { name: "admin".into(), token_lifetime: None };
+    let new = NewApplication { name: "admin".into(), ..NewApplication::default() };
     let application = issuer.create_application(tenant.id, &actor, new).await?;
     let order = KeyOrder {
         owner: Owner::Application(application.id),
         name: "admin".into(),
         scopes: MANAGEMENT.map(str::to_owned).to_vec(),
+        roles: Vec::new(),
         token_lifetime: None,
         refresh: false,
         expires_at: None,

@@ -23,6 +23,9 @@ pub(super) enum Command {
         /// Whom the token is for [default: the tenant's own issuer]
         #[arg(long)]
         audience: Option<String>,
+        /// Scopes, space-separated, of those that the person holds [default: all of them]
+        #[arg(long)]
+        scope: Option<String>,
         /// How long it lives: `24h`, `90d`, `15m`, `3600s`, or `none` for a token without an end
         #[arg(long, default_value = "24h", value_name = "HOW LONG")]
         expires: String,
@@ -39,8 +42,8 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Format) -> anyhow::Result<()> {
-    let (tenant, user, audience, expires) = match command {
-        Command::Issue { tenant, user, audience, expires } => (tenant, user, audience, expires),
+    let (tenant, user, audience, scope, expires) = match command {
+        Command::Issue { tenant, user, audience, scope, expires } => (tenant, user, audience, scope, expires),
         Command::Revoke { tenant, id } => return revoke(&tenant, id, config, output).await,
     };
     let lifetime = lifetime(&expires)?;
@@ -48,7 +51,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
         let issuer = &installation.issuer;
         let tenant = installation.tenant(&tenant).await?;
         let person = user::find(issuer, tenant.tenant.id, &user).await?;
-        let token = issuer.issue_token(&tenant, &Actor::operator(), person.id, audience.as_deref(), lifetime).await?;
+        let (audience, scope) = (audience.as_deref(), scope.as_deref());
+        let token = issuer.issue_token(&tenant, &Actor::operator(), person.id, audience, scope, lifetime).await?;
         if lifetime.is_none() {
             complain(
                 "note: this token has no end. Call it back at POST /v1/token/revoke or disable the person; services that \

@@ -31,6 +31,9 @@ pub(crate) struct KeyIn {
     /// What it may do, as `resource:action`. Empty is nothing.
     #[schema(example = json!(["events:read", "events:write"]))]
     scopes: Vec<String>,
+    /// Roles whose scopes it has too.
+    #[serde(default)]
+    roles: Vec<String>,
     /// Seconds that its tokens live; absent takes the application's, then the tenant's.
     #[schema(minimum = 5, maximum = 8_640_000)]
     token_lifetime: Option<i32>,
@@ -52,6 +55,8 @@ pub(crate) struct KeyChangeIn {
     name: Option<String>,
     /// What it may do.
     scopes: Option<Vec<String>>,
+    /// All of the roles whose scopes it has too.
+    roles: Option<Vec<String>>,
     /// Seconds; `null` takes the application's, then the tenant's.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 5, maximum = 8_640_000)]
@@ -87,9 +92,11 @@ pub(crate) struct KeyView {
     /// Whose it is.
     application_id: Option<Uuid>,
     user_id: Option<Uuid>,
-    /// What it may do.
+    /// What it was given; it may do as much of that as its owner holds.
     #[schema(example = json!(["events:read", "events:write"]))]
     pub(crate) scopes: Vec<String>,
+    /// Roles whose scopes it was given too.
+    roles: Vec<String>,
     /// Seconds; `null` takes the application's, then the tenant's.
     token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -118,7 +125,7 @@ pub(crate) struct MadeKeyView {
 
 impl From<ApiKey> for KeyView {
     fn from(key: ApiKey) -> Self {
-        let ApiKey { id, name, owner, scopes, token_lifetime, refresh, created_at, created_by, expires_at, status, last_used_at } =
+        let ApiKey { id, name, owner, scopes, roles, token_lifetime, refresh, created_at, created_by, expires_at, status, last_used_at } =
             key;
         let (application_id, user_id) = match owner {
             Owner::Application(id) => (Some(id.0), None),
@@ -130,6 +137,7 @@ impl From<ApiKey> for KeyView {
             application_id,
             user_id,
             scopes,
+            roles,
             token_lifetime,
             refresh,
             status: status.word(),
@@ -165,7 +173,9 @@ fn owner(application: Option<Uuid>, user: Option<Uuid>) -> Result<Option<Owner>,
 
 /// Make a key
 ///
-/// The answer holds the secret; it is shown this once. Management scopes can be handed out only by who holds them.
+/// The answer holds the secret; it is shown this once. Nobody gives a key what they do not hold, but who may write roles
+/// gives whatever the tenant's own services understand. Scopes that the owning person lacks are given to that person too, by
+/// who may write users.
 #[utoipa::path(
     tag = "Keys",
     operation_id = "createKey",
@@ -179,10 +189,10 @@ fn owner(application: Option<Uuid>, user: Option<Uuid>) -> Result<Option<Owner>,
 )]
 #[post("/v1/keys")]
 pub(crate) async fn create(caller: Caller<KeysWrite>, issuer: Data<Issuer>, body: Body<KeyIn>) -> Answered<HttpResponse> {
-    let KeyIn { application_id, user_id, name, scopes, token_lifetime, refresh, expires_at, import } = body.take()?;
+    let KeyIn { application_id, user_id, name, scopes, roles, token_lifetime, refresh, expires_at, import } = body.take()?;
     let owner = owner(application_id, user_id)?
         .ok_or_else(|| Answer::unprocessable("application_id", "Name the application or the user that the key belongs to."))?;
-    let order = KeyOrder { owner, name, scopes, token_lifetime, refresh, expires_at, import };
+    let order = KeyOrder { owner, name, scopes, roles, token_lifetime, refresh, expires_at, import };
     let made = issuer.create_key(caller.tenant(), &caller.actor(), order).await?;
     Ok(HttpResponse::Created().json(MadeKeyView::from(made)))
 }
@@ -261,8 +271,8 @@ pub(crate) async fn change(
     path: Path<KeyInPath>,
     body: Body<KeyChangeIn>,
 ) -> Answered<Json<KeyView>> {
-    let KeyChangeIn { name, scopes, token_lifetime, refresh, expires_at, disabled } = body.take()?;
-    let change = KeyChange { name, scopes, token_lifetime, refresh, expires_at, disabled };
+    let KeyChangeIn { name, scopes, roles, token_lifetime, refresh, expires_at, disabled } = body.take()?;
+    let change = KeyChange { name, scopes, roles, token_lifetime, refresh, expires_at, disabled };
     Ok(Json(issuer.change_key(caller.tenant(), &caller.actor(), &path.id()?, change).await?.into()))
 }
 

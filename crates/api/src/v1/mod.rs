@@ -12,6 +12,8 @@ pub(crate) mod me;
 pub(crate) mod public_key;
 pub(crate) mod refresh;
 pub(crate) mod revoke;
+pub(crate) mod roles;
+pub(crate) mod scopes;
 pub(crate) mod settings;
 pub(crate) mod tenants;
 pub(crate) mod users;

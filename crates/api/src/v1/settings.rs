@@ -39,6 +39,13 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(value_type = Option<LoginThrottleIn>)]
     login_throttle: Option<Object<LoginThrottleIn>>,
+    /// What keys may hold at most, as scopes and patterns; no limit if absent.
+    #[serde(default)]
+    #[schema(example = json!(["events:*"]))]
+    key_scopes: Option<Vec<String>>,
+    /// Whether scopes can be given only if they are in the catalogue; false if absent.
+    #[serde(default)]
+    closed_catalogue: bool,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -119,7 +126,17 @@ pub(crate) struct LoginThrottleIn {
 
 impl From<Object<SettingsIn>> for TenantSettings {
     fn from(Object(settings): Object<SettingsIn>) -> Self {
-        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle } = settings;
+        let SettingsIn {
+            token_lifetime,
+            throttle,
+            login_token_lifetime,
+            refresh,
+            session,
+            password,
+            login_throttle,
+            key_scopes,
+            closed_catalogue,
+        } = settings;
         Self {
             token_lifetime,
             throttle: throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window }),
@@ -128,6 +145,8 @@ impl From<Object<SettingsIn>> for TenantSettings {
             session: session.map(SessionRule::from),
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
+            key_scopes,
+            closed_catalogue,
         }
     }
 }

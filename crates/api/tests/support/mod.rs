@@ -253,7 +253,7 @@ pub struct Tenant<'a> {
 impl Tenant<'_> {
     /// An application of this name.
     pub async fn application(&self, name: &str) -> ApplicationId {
-        let new = NewApplication { name: name.into(), token_lifetime: None };
+        let new = NewApplication { name: name.into(), ..NewApplication::default() };
         self.server.issuer.create_application(self.id, &Actor::operator(), new).await.unwrap().id
     }
 
@@ -295,6 +295,7 @@ impl Tenant<'_> {
             owner,
             name: "test".into(),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            roles: Vec::new(),
             token_lifetime: None,
             refresh: false,
             expires_at: None,

@@ -273,7 +273,7 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
 
 /// A user whose name is already folded and looks like nobody else's.
 pub fn new_user(id: UserId, username: &str) -> NewUser<'_> {
-    NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[] }
+    NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[], scopes: &[] }
 }
 
 /// A family that lives for a day.
@@ -326,6 +326,7 @@ pub fn new_key<'a>(id: &'a KeyId, owner: Owner, scopes: &'a [String]) -> NewKey<
         name: "test",
         owner,
         scopes,
+        roles: &[],
         token_lifetime: None,
         refresh: false,
         expires_at: None,
