@@ -7,7 +7,7 @@
 -- The catalogue. Names that are given to somebody enter it by themselves, unless the tenant keeps it closed.
 CREATE TABLE scopes (
     tenant_id uuid NOT NULL REFERENCES tenants (id),
-    name text NOT NULL CHECK (length(name) <= 129),
+    name text NOT NULL CHECK (length(name) <= 97),
     description text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, name)

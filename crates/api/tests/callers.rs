@@ -248,6 +248,15 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("changeKey", Some("keys:write")),
         ("rotateKey", Some("keys:write")),
         ("revokeKey", Some("keys:write")),
+        ("createRole", Some("roles:write")),
+        ("listRoles", Some("roles:read")),
+        ("showRole", Some("roles:read")),
+        ("changeRole", Some("roles:write")),
+        ("deleteRole", Some("roles:write")),
+        ("putScope", Some("roles:write")),
+        ("listScopes", Some("roles:read")),
+        ("deleteScope", Some("roles:write")),
+        ("listAvailablePermissions", Some("roles:read")),
         ("listAudit", Some("audit:read")),
         ("createTenant", Some("tenants:write")),
         ("listTenants", Some("tenants:read")),
@@ -516,7 +525,7 @@ async fn p27_p33_nobody_hands_out_a_management_scope_that_they_do_not_hold() {
     let tenant = server.default_tenant().await;
     let admin = tenant.admin().await;
     let application = tenant.application("portal").await;
-    let clerk = tenant.app_key("clerk", &["keys:write", "keys:read"]).await;
+    let clerk = tenant.app_key("clerk", &["events:read", "keys:write", "keys:read"]).await;
     let plain = tenant.key_of(Owner::Application(application), &["events:read"]).await;
     let token = server.with(&clerk.pair()).token().await;
     let count = async || server.issuer.list_keys(tenant.id, None, None, 200).await.unwrap().len();
@@ -542,17 +551,27 @@ async fn p27_p33_nobody_hands_out_a_management_scope_that_they_do_not_hold() {
     }
     assert_eq!(count().await, keys);
     assert_eq!(server.issuer.find_key(tenant.id, &plain.key_id()).await.unwrap().scopes, ["events:read"]);
-    assert_eq!(server.issuer.find_key(tenant.id, &clerk.key_id()).await.unwrap().scopes, ["keys:read", "keys:write"]);
+    assert_eq!(
+        server.issuer.find_key(tenant.id, &clerk.key_id()).await.unwrap().scopes,
+        ["events:read", "keys:read", "keys:write"]
+    );
     assert!(tenant.audit("key.rotate").await.is_empty());
     assert!(tenant.audit("key.update").await.is_empty());
     assert_eq!(server.with(&admin.basic()).get("/v1/me").await.status, StatusCode::OK, "its secret is the same");
 
-    // What a clerk holds, and what is no management scope, may be handed on.
+    // What a clerk holds may be handed on, and nothing else: but who may write roles says what the tenant's own scopes are.
     let caller = server.with(&clerk.basic());
-    for scopes in [json!(["events:read", "anything:else"]), json!(["keys:read", "keys:write"])] {
-        let order = json!({ "application_id": application, "name": "fine", "scopes": scopes });
-        assert_eq!(caller.post("/v1/keys", order).await.status, StatusCode::CREATED, "{scopes}");
-    }
+    let order = |scopes: Value| json!({ "application_id": application, "name": "fine", "scopes": scopes });
+    let answer = caller.post("/v1/keys", order(json!(["events:read", "keys:read", "keys:write"]))).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert_eq!(caller.post("/v1/keys", order(json!(["events:write"]))).await.error(), "insufficient_scope");
+    let other = tenant.key_of(Owner::Application(application), &["events:write"]).await;
+    let rotate = format!("/v1/keys/{}/rotate", other.id);
+    assert_eq!(caller.post(&rotate, json!({ "grace_seconds": 0 })).await.error(), "insufficient_scope");
+    let clerk = tenant.app_key("chief clerk", &["keys:write", "keys:read", "roles:write"]).await;
+    let caller = server.with(&clerk.basic());
+    let answer = caller.post("/v1/keys", order(json!(["events:read", "anything:else"]))).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     let answer = caller.post(&format!("/v1/keys/{}/rotate", plain.id), json!({ "grace_seconds": 0 })).await;
     assert_eq!(answer.status, StatusCode::CREATED);
     // A token that was narrowed hands on what it was narrowed to, not what its key holds.

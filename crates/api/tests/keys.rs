@@ -84,7 +84,7 @@ async fn a_new_key_shows_its_secret_once_and_the_database_never_holds_it() {
     let mut view = made.clone();
     view.as_object_mut().unwrap().remove("api_secret");
     let expected = json!({
-        "api_key": id, "name": "production", "application_id": scene.application, "user_id": null, "scopes": ["events:read"],
+        "api_key": id, "name": "production", "application_id": scene.application, "user_id": null, "scopes": ["events:read"], "roles": [],
         "token_lifetime": null, "refresh": false, "status": "active", "created_at": made["created_at"],
         "created_by": format!("key:{}", scene.admin.id), "expires_at": null, "last_used_at": null,
     });

@@ -89,9 +89,8 @@ pub(crate) async fn to_key(
         Owner::Application(id) => {
             let application = tx.application(id).await?.ok_or(Refusal::NotFound)?;
             if let Some(limit) = limit_of(&application).map(Patterns::kept)
-                && let Some(beyond) = scopes.iter().find(|scope| {
-                    !limit.covers(scope) && !tenant.catalogue.roles_cover(&application.roles, scope)
-                })
+                && let Some(beyond) =
+                    scopes.iter().find(|scope| !limit.covers(scope) && !tenant.catalogue.roles_cover(&application.roles, scope))
             {
                 let problem = format!("name `{beyond}`, which is more than its application may hold: give it to the application");
                 return Err(Refusal::invalid("scopes", problem).into());

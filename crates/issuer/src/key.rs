@@ -117,7 +117,17 @@ impl Issuer {
         let mut deeds = to_key(&mut scoped, &entry, actor, &KeyGrant { owner, scopes: &scopes, roles: &roles }, now).await?;
         let scopes = scopes.to_vec();
         let created_by = &actor.name;
-        let new = NewKey { id: &id, name: &name, owner, scopes: &scopes, roles: &roles, token_lifetime, refresh, expires_at, created_by };
+        let new = NewKey {
+            id: &id,
+            name: &name,
+            owner,
+            scopes: &scopes,
+            roles: &roles,
+            token_lifetime,
+            refresh,
+            expires_at,
+            created_by,
+        };
         if let Err(error) = scoped.create_key(&new, mac, version, now).await {
             return Err(match error.unique_violation() {
                 Some(KEY_ID_TAKEN | "api_keys_pkey") => {

@@ -263,9 +263,7 @@ impl Authority {
     pub(crate) fn check_gives_patterns(&self, patterns: &Patterns) -> Result<(), Refusal> {
         self.check_gives(patterns.exact())?;
         match (self, patterns.0.iter().all(Pattern::is_exact)) {
-            (Self::Scopes(held), false) if !held.contains("roles:write") => {
-                Err(Refusal::InsufficientScope("roles:write".into()))
-            }
+            (Self::Scopes(held), false) if !held.contains("roles:write") => Err(Refusal::InsufficientScope("roles:write".into())),
             _ => Ok(()),
         }
     }
@@ -333,7 +331,10 @@ mod tests {
         assert_eq!(all(&["reader"], &[]), "m:read n:read");
         assert_eq!(all(&["one"], &["z:z"]), "x:y z:z");
         assert_eq!(all(&["nobody-said-what"], &[]), "");
-        assert_eq!(all(&[TENANT_ADMIN], &[]), admin_scopes(false).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" "));
+        assert_eq!(
+            all(&[TENANT_ADMIN], &[]),
+            admin_scopes(false).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+        );
         assert!(!all(&[TENANT_ADMIN], &[]).contains("tenants:"));
     }
 

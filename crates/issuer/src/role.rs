@@ -228,7 +228,8 @@ impl Issuer {
         let new = scoped.enter_scopes(&[name.to_owned()], now).await? == 1;
         scoped.describe_scope(name, description).await?;
         let action = if new { "scope.create" } else { "scope.update" };
-        append(&mut scoped, id, &self.chain_key, &self.random, [actor.did(action, format!("scope:{name}"), json!({}), now)]).await?;
+        append(&mut scoped, id, &self.chain_key, &self.random, [actor.did(action, format!("scope:{name}"), json!({}), now)])
+            .await?;
         let kept = scoped.scopes().await?.into_iter().find(|scope| scope.name == name);
         self.commit(tx, "scopes", id, name).await?;
         Ok((kept.ok_or_else(|| Fault::Internal("a new scope is not there".into()))?, new))

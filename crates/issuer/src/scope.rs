@@ -34,14 +34,15 @@ pub const MOST_SCOPES: usize = 100;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeSet(BTreeSet<String>);
 
-/// `resource:action`: letters, digits, `_`, `.` and `-` on both sides, case kept; or [`VERIFY`]. No wildcard.
+/// `resource:action`: at most 48 letters, digits, `_`, `.` and `-` on both sides, case kept; or [`VERIFY`]. No wildcard.
 #[must_use]
 pub fn is_scope(text: &str) -> bool {
     text == VERIFY || text.split_once(':').is_some_and(|(resource, action)| is_side(resource) && is_side(action))
 }
 
+/// Shorter than any secret of ours: a pair that was put into the wrong field is no scope.
 pub(crate) fn is_side(side: &str) -> bool {
-    (1..=64).contains(&side.len()) && side.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    (1..=48).contains(&side.len()) && side.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 impl FromIterator<String> for ScopeSet {
@@ -62,7 +63,7 @@ impl ScopeSet {
                 scope if is_scope(scope) => Ok(scope.to_owned()),
                 _ => Err(Refusal::invalid(
                     "scopes",
-                    "a scope is `resource:action`, of letters, digits, `_`, `.` and `-`; there is no wildcard",
+                    "a scope is `resource:action`, each of at most 48 letters, digits, `_`, `.` and `-`; there is no wildcard",
                 )),
             })
             .collect::<Result<_, _>>()

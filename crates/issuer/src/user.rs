@@ -224,12 +224,7 @@ impl Issuer {
                 .into_iter()
                 .filter_map(|(what, changed)| changed.then_some(what))
                 .collect();
-            deeds.push(actor.did(
-                "user.update",
-                &target,
-                json!({ "changed": changed, "roles": roles, "scopes": scopes }),
-                now,
-            ));
+            deeds.push(actor.did("user.update", &target, json!({ "changed": changed, "roles": roles, "scopes": scopes }), now));
         }
         if let Some(disabled) = disabled
             && scoped.set_user_disabled(id, disabled.then_some((now, actor.name.as_str()))).await?

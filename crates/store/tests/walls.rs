@@ -60,7 +60,7 @@ const OTHER_POLICIES: [&str; 10] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 19] = [
+const PRIVILEGES: [&str; 21] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -78,6 +78,9 @@ const PRIVILEGES: [&str; 19] = [
     // Who is deleted leaves none.
     "passwords | DELETE,INSERT,SELECT,UPDATE",
     "refresh_tokens | INSERT,SELECT",
+    // What nobody names any more may go.
+    "roles | DELETE,INSERT,SELECT",
+    "scopes | DELETE,INSERT,SELECT",
     "sealed_secrets | INSERT,SELECT",
     "sessions | INSERT,SELECT,UPDATE",
     "signing_keys | INSERT,SELECT,UPDATE",
@@ -87,13 +90,18 @@ const PRIVILEGES: [&str; 19] = [
 ];
 
 /// What the application role may do to single columns.
-const COLUMN_PRIVILEGES: [&str; 4] = [
+const COLUMN_PRIVILEGES: [&str; 8] = [
     // Which token it is, whose, and until when, stands for ever; only its end is added.
     "issued_tokens.revoked_at | UPDATE",
     "issued_tokens.revoked_by | UPDATE",
     // A secret may take another's place; a number and a family may not.
     "refresh_tokens.mac | UPDATE",
     "refresh_tokens.pepper_version | UPDATE",
+    // A name never becomes another.
+    "roles.description | UPDATE",
+    "roles.scopes | UPDATE",
+    "roles.updated_at | UPDATE",
+    "scopes.description | UPDATE",
 ];
 
 /// Tables in partitions.
@@ -146,7 +154,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 14, "{walled:?}");
+    assert_eq!(walled.len(), 16, "{walled:?}");
     walled
 }
 

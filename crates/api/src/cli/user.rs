@@ -108,7 +108,9 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
             Command::Add { tenant, username, email, roles, scopes, password_stdin } => {
                 let tenant = installation.tenant(&tenant).await?;
                 let password = if password_stdin { Some(NewPassword::Text(password()?)) } else { None };
-                issuer.create_user(&tenant, &actor, NewUser { username, email, roles, scopes, password, ..NewUser::default() }).await?
+                issuer
+                    .create_user(&tenant, &actor, NewUser { username, email, roles, scopes, password, ..NewUser::default() })
+                    .await?
             }
             Command::SetPassword { which, password_stdin: _ } => {
                 let (tenant, user) = both(installation, &which).await?;

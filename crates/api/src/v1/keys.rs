@@ -125,8 +125,20 @@ pub(crate) struct MadeKeyView {
 
 impl From<ApiKey> for KeyView {
     fn from(key: ApiKey) -> Self {
-        let ApiKey { id, name, owner, scopes, roles, token_lifetime, refresh, created_at, created_by, expires_at, status, last_used_at } =
-            key;
+        let ApiKey {
+            id,
+            name,
+            owner,
+            scopes,
+            roles,
+            token_lifetime,
+            refresh,
+            created_at,
+            created_by,
+            expires_at,
+            status,
+            last_used_at,
+        } = key;
         let (application_id, user_id) = match owner {
             Owner::Application(id) => (Some(id.0), None),
             Owner::User(id) => (None, Some(id.0)),

@@ -1,6 +1,5 @@
 //! The catalogue: what can be done in a tenant.
 
-
 use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, post};
 use chrono::{DateTime, Utc};

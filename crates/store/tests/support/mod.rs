@@ -255,6 +255,8 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     for (id, owner) in [(&key, Owner::Application(application)), (&user_key, Owner::User(user))] {
         scoped.create_key(&new_key(id, owner, &["events:read".to_owned()]), SecretMac([1; 32]), 1, now).await.unwrap();
     }
+    scoped.create_role("reader", "", &["events:*".to_owned()], now).await.unwrap();
+    scoped.enter_scopes(&["events:read".to_owned()], now).await.unwrap();
     scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
