@@ -57,6 +57,7 @@ permissions! {
     TenantsWrite => Some("tenants:write"), true;
     UsersRead => Some("users:read");
     UsersWrite => Some("users:write");
+    Verify => Some(claviger_issuer::scope::VERIFY);
 }
 
 /// Somebody who may do what `P` says.
@@ -95,6 +96,9 @@ impl<P: Permission> FromRequest for Caller<P> {
             }
             if P::PERSON {
                 who.person()?;
+                if who.acting.is_some() {
+                    return Err(Refusal::ActingForAnother.into());
+                }
             }
             if P::PLATFORM && !issuer.is_platform(who.tenant()) {
                 return Err(Refusal::InsufficientScope(P::SCOPE.unwrap_or_default().to_owned()).into());

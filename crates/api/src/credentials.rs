@@ -26,7 +26,7 @@ pub(crate) fn presented(req: &HttpRequest, brand: &str) -> Option<Presented> {
 }
 
 /// What follows a scheme, which is compared without case (RFC 9110 §11.1).
-fn with_scheme<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
+pub(crate) fn with_scheme<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
     let (found, rest) = value.trim().split_once(' ')?;
     found.eq_ignore_ascii_case(scheme).then(|| rest.trim())
 }

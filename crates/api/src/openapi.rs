@@ -26,6 +26,7 @@ use crate::routes;
         (name = "Publication", description = "What verifiers fetch; no credentials needed"),
         (name = "Keys", description = "API keys"),
         (name = "Applications", description = "What owns API keys"),
+        (name = "Verify", description = "Resource servers and proxies ask whether a caller may"),
         (name = "Users", description = "People"),
         (name = "Roles", description = "What can be done in a tenant, and by whom"),
         (name = "Tenants", description = "Managed by the admins of the default tenant"),

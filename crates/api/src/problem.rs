@@ -79,6 +79,13 @@ impl Answer {
         answer
     }
 
+    /// Credentials are needed, or not good.
+    pub(crate) fn unauthorized(error: &'static str, detail: impl Into<String>) -> Self {
+        let mut answer = Self::new(StatusCode::UNAUTHORIZED, error, detail);
+        answer.challenge = Some("Bearer".into());
+        answer
+    }
+
     pub(crate) fn not_found() -> Self {
         Refusal::NotFound.into()
     }
@@ -175,6 +182,11 @@ impl From<Refusal> for Answer {
                 StatusCode::FORBIDDEN,
                 "not_a_person",
                 "This is about a person who logged in, and the caller is a key. Log in at POST /t/{tenant}/v1/login.",
+            ),
+            Refusal::ActingForAnother => Self::new(
+                StatusCode::FORBIDDEN,
+                "acting_for_another",
+                "Whoever acts for another does not do this in their name. Use a credential of your own.",
             ),
             Refusal::NoSession => {
                 let detail = "Nobody is signed in here, or the session has ended. Sign in at /t/{tenant}/login.";

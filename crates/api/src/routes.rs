@@ -43,6 +43,9 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::keys::show)
         .service(v1::keys::change)
         .service(v1::keys::revoke)
+        .service(v1::verify::one)
+        .service(v1::verify::batch)
+        .service(v1::ws_tickets::create)
         .service(v1::roles::create)
         .service(v1::roles::list)
         .service(v1::roles::show)
@@ -61,6 +64,7 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
 pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
     routes
         .service(v1::login::create)
+        .service(v1::forward_auth::show)
         .service(well_known::metadata)
         .service(login_page::show)
         .service(login_page::sign_in)
@@ -69,7 +73,9 @@ pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
         .service(account_page::show)
         .service(account_page::end)
         .service(account_page::end_all)
-        .service(account_page::change_password);
+        .service(account_page::change_password)
+        // Any method and any path behind it: a proxy asks with the request itself.
+        .map(|plain| plain.route("/v1/forward-auth/envoy/{policy}/{asked:.*}", web::route().to(v1::forward_auth::envoy)));
 }
 
 /// What the installation serves.

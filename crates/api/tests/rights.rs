@@ -180,6 +180,7 @@ async fn the_tenants_policy_is_a_ceiling_over_every_key() {
         name: "key".into(),
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
         roles: Vec::new(),
+        acting: Default::default(),
         token_lifetime: None,
         refresh: false,
         expires_at: None,

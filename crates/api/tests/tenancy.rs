@@ -272,6 +272,7 @@ async fn p30_a_key_handed_to_the_wrong_owner_kind_stays_in_its_tenant() {
         name: "n".into(),
         scopes: vec![],
         roles: Vec::new(),
+        acting: Default::default(),
         token_lifetime: None,
         refresh: false,
         expires_at: None,

@@ -70,6 +70,7 @@ impl BareExchange {
             key: Some(&key),
             family: None,
             username: None,
+            actor: None,
             roles: None,
             scope: &self.scope,
             narrowed: false,

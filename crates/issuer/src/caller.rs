@@ -9,6 +9,7 @@ use claviger_store::issued_token::UNENDING;
 use claviger_store::user::User;
 use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, unverified_issuer, verify_with};
 
+use crate::acting::{Acting, without_management};
 use crate::audit::{Actor, Authority};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
@@ -94,6 +95,14 @@ impl Principal {
         }
     }
 
+    /// Its roles now.
+    pub(crate) fn roles(&self) -> Vec<String> {
+        match self {
+            Self::Key(key) => key.roles(),
+            Self::Person(person) => person.user().map(|user| user.roles.clone()).unwrap_or_default(),
+        }
+    }
+
     /// Its tenant.
     pub(crate) fn tenant_id(&self) -> TenantId {
         match self {
@@ -118,6 +127,8 @@ pub struct Caller {
     pub principal: Principal,
     /// What may be done: what was granted, as far as it is still held.
     pub scopes: ScopeSet,
+    /// Who acts for the principal, where that is somebody else.
+    pub acting: Option<Acting>,
     /// Seconds since 1970 at which the token ends; `None` for what does not end.
     pub token_ends: Option<i64>,
     /// The request.
@@ -169,6 +180,10 @@ impl Caller {
                 (name.clone(), name)
             }
         };
+        let (name, subject) = match &self.acting {
+            Some(acting) => (acting.name.clone(), subject),
+            None => (name, subject),
+        };
         Actor { name, subject, authority: Authority::Scopes(self.scopes.clone()), request: self.request.clone() }
     }
 }
@@ -178,6 +193,8 @@ pub(crate) struct VerifiedToken {
     pub(crate) principal: Principal,
     /// What it may do now: what was granted, as far as it is still held.
     pub(crate) scopes: ScopeSet,
+    /// Who acts for it.
+    pub(crate) acting: Option<Acting>,
     pub(crate) token: AccessToken,
     pub(crate) id: TokenId,
     /// Its `exp`, or what stands for none.
@@ -205,13 +222,14 @@ impl Issuer {
         let now = self.clock.now();
         match presented {
             Presented::Token(token) => {
-                let VerifiedToken { principal, scopes, token, .. } = self.verify_token(tenant, &token, For::Us, now).await?;
-                Ok(Caller { principal, scopes, token_ends: token.expires_at, request })
+                let VerifiedToken { principal, scopes, acting, token, .. } =
+                    self.verify_token(tenant, &token, For::Us, now).await?;
+                Ok(Caller { principal, scopes, acting, token_ends: token.expires_at, request })
             }
             Presented::Pair(credential) => match self.verify_pair(tenant, credential, &request, now).await {
                 Ok(key) => {
                     let scopes = key.scopes().clone();
-                    Ok(Caller { scopes, principal: Principal::Key(key), token_ends: None, request })
+                    Ok(Caller { scopes, principal: Principal::Key(key), acting: None, token_ends: None, request })
                 }
                 Err(Failure::Refusal(Refusal::InvalidPair)) => Err(Refusal::Unauthenticated.into()),
                 Err(failure) => Err(failure),
@@ -266,7 +284,14 @@ impl Issuer {
             }
             _ => ScopeSet::kept(&token.scope).intersection(&principal.scopes()),
         };
-        Ok(VerifiedToken { principal, scopes, token, id, kept_until, family })
+        let Some(actor) = &token.actor else {
+            return Ok(VerifiedToken { principal, scopes, acting: None, token, id, kept_until, family });
+        };
+        let acting = self.acting_now(&entry, &actor.subject).await?;
+        let acting = acting.ok_or_else(|| invalid("whoever it lets act may not act"))?;
+        // What acts for another manages nothing.
+        let scopes = without_management(&scopes);
+        Ok(VerifiedToken { principal, scopes, acting: Some(acting), token, id, kept_until, family })
     }
 
     /// Whom a token stands for, if they may still act, and what was granted to the login that it stands on.
@@ -277,32 +302,48 @@ impl Issuer {
         family: Option<FamilyId>,
         now: DateTime<Utc>,
     ) -> Result<(Principal, Option<Vec<String>>), Failure> {
-        let ended = |why| Failure::from(Refusal::InvalidToken(why));
+        let key = token.key_id.as_deref().map(|key| KeyId::parse(key).ok_or(KEY_GONE)).transpose()?;
+        self.principal_now(entry, key.as_ref(), token.subject.parse().ok(), family, now).await
+    }
+
+    /// The key, or else the person, that something was given to, if they may still act, and what was granted to the login that
+    /// it stands on.
+    pub(crate) async fn principal_now(
+        &self,
+        entry: &Arc<TenantEntry>,
+        key: Option<&KeyId>,
+        user: Option<UserId>,
+        family: Option<FamilyId>,
+        now: DateTime<Utc>,
+    ) -> Result<(Principal, Option<Vec<String>>), Failure> {
         let tenant = entry.tenant.id;
         let login = match family {
             None => None,
             Some(id) => {
-                let family = self.directory.family(tenant, id).await?.ok_or_else(|| ended("its login has ended"))?;
+                let ended = Refusal::InvalidToken("its login has ended");
+                let family = self.directory.family(tenant, id).await?.ok_or(ended)?;
                 if !self.client_stands(tenant, &family).await? {
-                    return Err(ended("the client that it was given to may not act"));
+                    return Err(Refusal::InvalidToken("the client that it was given to may not act").into());
                 }
                 Some((id, LoginNow::from(&*family), family.scope.clone()))
             }
         };
         let now_login = login.as_ref().map(|(_, login, _)| *login);
-        if let Some(key) = token.key_id.as_deref() {
-            let gone = || ended("the key it was issued for may not act");
-            let key = KeyId::parse(key).ok_or_else(gone)?;
-            let key = self.directory.key(&key).await?.filter(|key| key.tenant == tenant).ok_or_else(gone)?;
+        if let Some(key) = key {
+            let key = self.directory.key(key).await?.filter(|key| key.tenant == tenant).ok_or(KEY_GONE)?;
             let owner = self.directory.owner(tenant, key.key.owner).await?;
-            standing(entry, &owner, Some(&key.key), now_login, now).map_err(|_| gone())?;
+            standing(entry, &owner, Some(&key.key), now_login, now).map_err(|_| KEY_GONE)?;
             return Ok((Principal::Key(VerifiedKey::new(entry.clone(), key, owner)), None));
         }
-        let gone = || ended("its login has ended, or the person may not act");
-        let user: UserId = token.subject.parse().map_err(|_| gone())?;
-        let owner = self.directory.person(tenant, user).await?.ok_or_else(gone)?;
-        standing(entry, &owner, None, now_login, now).map_err(|_| gone())?;
+        let gone = Refusal::InvalidToken("its login has ended, or the person may not act");
+        let Some(user) = user else { return Err(gone.into()) };
+        let Some(owner) = self.directory.person(tenant, user).await? else { return Err(gone.into()) };
+        if standing(entry, &owner, None, now_login, now).is_err() {
+            return Err(gone.into());
+        }
         let (login, granted) = login.map(|(id, _, granted)| (Login::Family(id), granted)).unzip();
         Ok((Principal::Person(Person { tenant: entry.clone(), owner, login }), granted))
     }
 }
+
+const KEY_GONE: Refusal = Refusal::InvalidToken("the key it was issued for may not act");

@@ -189,15 +189,17 @@ impl Directory {
 
     /// A person; `None` if there never was one of that id.
     pub(crate) async fn person(&self, tenant: TenantId, id: UserId) -> Result<Option<Arc<OwnerNow>>, Failure> {
-        let owner = Owner::User(id);
+        self.find_owner(tenant, Owner::User(id)).await
+    }
+
+    /// A person or an application; `None` if there never was one of that id.
+    pub(crate) async fn find_owner(&self, tenant: TenantId, owner: Owner) -> Result<Option<Arc<OwnerNow>>, Failure> {
         self.remembered(&self.owners, (tenant, owner), || self.load_owner(tenant, owner)).await
     }
 
     /// A key's owner.
     pub(crate) async fn owner(&self, tenant: TenantId, owner: Owner) -> Result<Arc<OwnerNow>, Failure> {
-        self.remembered(&self.owners, (tenant, owner), || self.load_owner(tenant, owner))
-            .await?
-            .ok_or_else(|| Fault::Internal(format!("the owner {owner} of a key is gone")).into())
+        self.find_owner(tenant, owner).await?.ok_or_else(|| Fault::Internal(format!("the owner {owner} of a key is gone")).into())
     }
 
     /// From memory if it may be trusted, else loaded; kept unless something was forgotten meanwhile.

@@ -116,6 +116,25 @@ impl VerifiedKey {
         &self.scopes
     }
 
+    /// Its roles, as far as its owner has them.
+    #[must_use]
+    pub fn roles(&self) -> Vec<String> {
+        let has: &[String] = match &*self.owner {
+            OwnerNow::User(user) => &user.roles,
+            OwnerNow::Application(application) if rights::limit_of(application).is_none() => &self.entry.key.roles,
+            OwnerNow::Application(application) => &application.roles,
+        };
+        self.entry.key.roles.iter().filter(|role| has.contains(role)).cloned().collect()
+    }
+
+    /// The roles of the person behind it.
+    pub(crate) fn owner_roles(&self) -> &[String] {
+        match &*self.owner {
+            OwnerNow::User(user) => &user.roles,
+            OwnerNow::Application(_) => &[],
+        }
+    }
+
     /// Seconds that its tokens live: the key's setting, else its application's, else the tenant's, else the default.
     pub(crate) fn lifetime(&self, default: i32) -> i32 {
         let application = match &*self.owner {
@@ -124,6 +143,15 @@ impl VerifiedKey {
         };
         self.entry.key.token_lifetime.or(application).or(self.tenant.settings.token_lifetime).unwrap_or(default)
     }
+}
+
+/// What a pair is presented for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To act for its owner. A key that lets others act for its owner is no such key.
+    Own,
+    /// Whatever it is good for.
+    Any,
 }
 
 /// Why a pair was refused.
@@ -164,6 +192,7 @@ impl Issuer {
             false => None,
         };
         let subject = verified.subject();
+        let roles = verified.roles();
         let grant = Grant {
             issuer: &tenant.issuer,
             audience: &tenant.issuer,
@@ -173,7 +202,8 @@ impl Issuer {
             key: Some(&entry.key.id),
             family: opening.as_ref().map(|(token, _)| token.family),
             username: verified.username(),
-            roles: None,
+            roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
+            actor: None,
             scope,
             narrowed: false,
             lifetime: Some(verified.lifetime(self.settings.token_lifetime)),
@@ -254,8 +284,20 @@ impl Issuer {
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Result<VerifiedKey, Failure> {
+        self.verify_pair_for(Purpose::Own, tenant, credential, request, now).await
+    }
+
+    /// As [`Issuer::verify_pair`], for that purpose.
+    pub(crate) async fn verify_pair_for(
+        &self,
+        purpose: Purpose,
+        tenant: Option<&TenantEntry>,
+        credential: Option<AppKeyCredential>,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<VerifiedKey, Failure> {
         let heard = Instant::now() + REFUSED_AFTER;
-        let outcome = self.verify_pair_at_once(tenant, credential, request, now).await;
+        let outcome = self.verify_pair_at_once(purpose, tenant, credential, request, now).await;
         if matches!(outcome, Err(Failure::Refusal(_))) {
             tokio::time::sleep_until(heard).await;
         }
@@ -264,6 +306,7 @@ impl Issuer {
 
     async fn verify_pair_at_once(
         &self,
+        purpose: Purpose,
         tenant: Option<&TenantEntry>,
         credential: Option<AppKeyCredential>,
         request: &RequestInfo,
@@ -277,7 +320,7 @@ impl Issuer {
         if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
             return Err(Refusal::Throttled { retry_after }.into());
         }
-        match self.judge_pair(tenant, &credential, now).await? {
+        match self.judge_pair(purpose, tenant, &credential, now).await? {
             // Asked again, because others may have failed while we looked: then even the right secret is not told.
             Ok(verified) => match self.failures.blocked(&attempt, rule, now) {
                 Some(retry_after) => Err(Refusal::Throttled { retry_after }.into()),
@@ -313,6 +356,7 @@ impl Issuer {
     /// The outer result is "could we find out", the inner one "is it a valid pair".
     async fn judge_pair(
         &self,
+        purpose: Purpose,
         tenant: Option<&TenantEntry>,
         credential: &AppKeyCredential,
         now: DateTime<Utc>,
@@ -333,6 +377,9 @@ impl Issuer {
                 Some(reloaded) if self.secret_fits(&reloaded, secret, now) => entry = reloaded,
                 _ => return not("wrong_secret", Some(entry)),
             }
+        }
+        if purpose == Purpose::Own && entry.key.agents.is_some() {
+            return not("impersonation_key", Some(entry));
         }
         let tenant =
             self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;

@@ -8,6 +8,7 @@ use claviger_store::token_family::{EndedBy, Principal};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use crate::acting::ActingRule;
 use crate::audit::{Actor, append};
 use crate::directory::TenantEntry;
 use crate::grant::{KeyGrant, to_key};
@@ -34,6 +35,8 @@ pub struct KeyOrder {
     pub scopes: Vec<String>,
     /// Roles whose scopes it has too.
     pub roles: Vec<String>,
+    /// What it says of acting for others.
+    pub acting: ActingRule,
     /// Seconds that its tokens live; `None` takes the application's, then the tenant's.
     pub token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -53,6 +56,12 @@ pub struct KeyChange {
     pub scopes: Option<Vec<String>>,
     /// Roles whose scopes it has too.
     pub roles: Option<Vec<String>>,
+    /// Whom it may say that it acts for; `Some(None)` is nobody.
+    pub act_as: Option<Option<Vec<String>>>,
+    /// Whom it acts for when nobody is named.
+    pub act_as_default: Option<Option<String>>,
+    /// Who may act for its owner with it. A key is one for that from its beginning, and stays one.
+    pub agents: Option<Vec<String>>,
     /// Seconds; `Some(None)` takes the application's, then the tenant's.
     pub token_lifetime: Option<Option<i32>>,
     /// Whether an exchange gives a refresh token too.
@@ -77,6 +86,11 @@ fn check_not_above(tenant: &TenantEntry, actor: &Actor, key: &ApiKey) -> Result<
     actor.authority.check_gives_roles(&tenant.catalogue, &key.roles)
 }
 
+/// Who may let a key act for others: whoever may act for others themselves.
+fn check_acting_given(actor: &Actor) -> Result<(), Refusal> {
+    actor.authority.check_gives(["users:impersonate"])
+}
+
 fn check_end(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), Refusal> {
     match expires_at {
         Some(end) if end <= now => Err(Refusal::invalid("expires_at", "is in the past")),
@@ -98,7 +112,7 @@ impl Issuer {
     /// Makes a key. Its secret is returned this once and kept nowhere.
     pub async fn create_key(&self, tenant: TenantId, actor: &Actor, order: KeyOrder) -> Result<MadeKey, Failure> {
         let now = self.clock.now();
-        let KeyOrder { owner, name, scopes, roles, token_lifetime, refresh, expires_at, import } = order;
+        let KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, import } = order;
         check_name("name", &name)?;
         check_lifetime(token_lifetime)?;
         check_end(expires_at, now)?;
@@ -116,6 +130,7 @@ impl Issuer {
         check_owner(&mut scoped, owner).await?;
         let mut deeds = to_key(&mut scoped, &entry, actor, &KeyGrant { owner, scopes: &scopes, roles: &roles }, now).await?;
         let scopes = scopes.to_vec();
+        acting.check(owner, &scopes, refresh)?;
         let created_by = &actor.name;
         let new = NewKey {
             id: &id,
@@ -136,7 +151,14 @@ impl Issuer {
                 _ => error.into(),
             });
         }
-        let detail = json!({ "owner": owner.to_string(), "scopes": scopes, "roles": roles, "imported": imported });
+        let mut detail = json!({ "owner": owner.to_string(), "scopes": scopes, "roles": roles, "imported": imported });
+        if acting != ActingRule::default() {
+            check_acting_given(actor)?;
+            let ActingRule { act_as, act_as_default, agents } = &acting;
+            scoped.set_key_acting(&id, act_as.as_deref(), act_as_default.as_deref(), agents.as_deref()).await?;
+            detail["act_as"] = json!(act_as);
+            detail["agents"] = json!(agents);
+        }
         deeds.push(actor.did("key.create", format!("key:{id}"), detail, now));
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let key = scoped.key(&id).await?;
@@ -189,7 +211,8 @@ impl Issuer {
     /// Changes a key.
     pub async fn change_key(&self, tenant: TenantId, actor: &Actor, id: &KeyId, change: KeyChange) -> Result<ApiKey, Failure> {
         let now = self.clock.now();
-        let KeyChange { name, scopes, roles, token_lifetime, refresh, expires_at, disabled } = change;
+        let KeyChange { name, scopes, roles, act_as, act_as_default, agents, token_lifetime, refresh, expires_at, disabled } =
+            change;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let before = living_key(&mut scoped, id).await?;
@@ -198,6 +221,22 @@ impl Issuer {
         let mut deeds = Vec::new();
         let mut families = Vec::new();
         let target = format!("key:{id}");
+        if act_as.is_some() || act_as_default.is_some() || agents.is_some() {
+            if before.agents.is_some() != agents.as_ref().or(before.agents.as_ref()).is_some() {
+                let why = "is set when a key is made: make another key for that";
+                return Err(Refusal::invalid("agents", why).into());
+            }
+            check_acting_given(actor)?;
+            let acting = ActingRule {
+                act_as: act_as.unwrap_or(before.act_as.clone()),
+                act_as_default: act_as_default.unwrap_or(before.act_as_default.clone()),
+                agents: agents.or(before.agents.clone()),
+            };
+            acting.check(owner, scopes.as_deref().unwrap_or(&before.scopes), refresh.unwrap_or(before.refresh))?;
+            let ActingRule { act_as, act_as_default, agents } = &acting;
+            scoped.set_key_acting(id, act_as.as_deref(), act_as_default.as_deref(), agents.as_deref()).await?;
+            deeds.push(actor.did("key.update", &target, json!({ "act_as": act_as, "agents": agents }), now));
+        }
         if scopes.is_some() || roles.is_some() {
             let entry = self.entry_of(tenant).await?;
             // What it holds already, somebody gave who could.
@@ -209,7 +248,9 @@ impl Issuer {
                 scopes: &ScopeSet::kept(&added(&new_scopes.to_vec(), &before.scopes)),
                 roles: &added(&new_roles, &before.roles),
             };
-            deeds = to_key(&mut scoped, &entry, actor, &grant, now).await?;
+            deeds.extend(to_key(&mut scoped, &entry, actor, &grant, now).await?);
+            let acting = ActingRule { act_as: before.act_as.clone(), act_as_default: None, agents: before.agents.clone() };
+            acting.check(owner, &new_scopes.to_vec(), false)?;
             if new_roles != before.roles {
                 scoped.set_key_roles(id, &new_roles).await?;
                 deeds.push(actor.did("key.update", &target, json!({ "roles": new_roles }), now));

@@ -4,6 +4,7 @@
 //! that fetches, applies it and writes. No HTTP type is known here.
 
 pub mod account;
+pub mod acting;
 pub mod application;
 mod attempt;
 pub mod audit;
@@ -27,6 +28,7 @@ mod record;
 pub mod refresh;
 mod refresh_token;
 mod refusal;
+pub mod requirement;
 pub mod revoke;
 pub mod rights;
 pub mod role;
@@ -38,11 +40,13 @@ pub mod signing_key;
 pub mod standing;
 pub mod tenant;
 mod throttle;
+mod ticket;
 mod token_issue;
 mod upkeep;
 pub mod user;
 pub mod username;
 pub mod vault;
+pub mod verify;
 
 pub use directory::{KeyEntry, TenantEntry};
 pub use installation::{Issuer, Open};

@@ -31,6 +31,8 @@ pub struct Grant<'a> {
     pub username: Option<&'a str>,
     /// The person's roles; `None` for tokens that are not about a person.
     pub roles: Option<&'a [String]>,
+    /// `act.sub`: who acts for the subject (RFC 8693 §4.1).
+    pub actor: Option<&'a str>,
     /// What it allows.
     pub scope: &'a ScopeSet,
     /// Whether less was asked for than its login was granted.
@@ -86,6 +88,13 @@ struct Claims<'a> {
     scope: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     narrowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Act<'a>>,
+}
+
+#[derive(Serialize)]
+struct Act<'a> {
+    sub: &'a str,
 }
 
 /// Signs what was granted. Ed25519 needs no randomness of its own: the same claims give the same token.
@@ -111,6 +120,7 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
         roles: grant.roles,
         scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
         narrowed: grant.narrowed,
+        act: grant.actor.map(|sub| Act { sub }),
     };
     let claims = serde_json::to_vec(&claims)?;
     let mut jwt = String::with_capacity(signer.header.len() + claims.len() * 4 / 3 + 96);
@@ -152,6 +162,7 @@ mod tests {
             family: None,
             username: None,
             roles: None,
+            actor: None,
             scope: &scope,
             narrowed: false,
             lifetime: Some(60),
@@ -173,6 +184,7 @@ mod tests {
             roles: None,
             scope: Some("events:read events:write".into()),
             narrowed: false,
+            act: None,
         };
         let der = KeypairBytes { secret_key: seed, public_key: None }.to_pkcs8_der().unwrap();
         let mut header = Header::new(Algorithm::EdDSA);
@@ -207,6 +219,7 @@ mod tests {
                 family: None,
                 username: None,
                 roles: None,
+                actor: None,
                 scope: &scope,
                 narrowed: false,
                 lifetime: Some(3600),

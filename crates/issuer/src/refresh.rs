@@ -556,13 +556,16 @@ impl Issuer {
             family: Some(family.id),
             username: None,
             roles: None,
+            actor: None,
             scope,
             narrowed,
             lifetime: Some(tenant.settings.login_token_lifetime()),
             not_after: Some(family.ends_at),
         };
-        let (subject, client_id);
+        let (subject, client_id, roles);
         if let Some(key) = &stands.key {
+            roles = key.roles();
+            grant.roles = Some(roles.as_slice()).filter(|roles| !roles.is_empty());
             (subject, client_id) = (key.subject(), key.client_id());
             grant.client_id = &client_id;
             grant.key = Some(&key.entry.key.id);

@@ -32,6 +32,9 @@ pub enum Refusal {
     /// A key, where only a person has what is asked about.
     #[error("this is about a person who logged in, and the caller is a key")]
     NotAPerson,
+    /// Whoever acts for another does not do this in their name.
+    #[error("this is not done in another's name")]
+    ActingForAnother,
     /// The browser's session is over, or was never there.
     #[error("nobody is signed in")]
     NoSession,

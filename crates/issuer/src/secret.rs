@@ -33,6 +33,19 @@ pub fn new_secret(brand: &str, random: &Random) -> SecretString {
     SecretString::from(with_checksum(&format!("{brand}s_"), bytes.as_slice(), 43))
 }
 
+/// A new one-time ticket for a WebSocket.
+#[must_use]
+pub(crate) fn new_ticket(brand: &str, random: &Random) -> SecretString {
+    let bytes = Zeroizing::new(random.bytes::<32>());
+    SecretString::from(with_checksum(&format!("{brand}t_"), bytes.as_slice(), 43))
+}
+
+/// True for what has the form of a ticket.
+pub(crate) fn is_ticket(text: &str, brand: &str) -> bool {
+    let prefix = format!("{brand}t_");
+    text.starts_with(&prefix) && !text.contains(['.', ':']) && plausible(text, &prefix)
+}
+
 fn with_checksum(prefix: &str, bytes: &[u8], length: usize) -> String {
     let body = base62(bytes, length);
     let checksum = base62(&crc32fast::hash(body.as_bytes()).to_be_bytes(), CHECKSUM_LENGTH);
@@ -80,7 +93,11 @@ impl AppKeyCredential {
     #[must_use]
     pub fn parse(text: &str, brand: &str) -> Option<Self> {
         let (key, secret) = text.split_once(':')?;
-        let key = KeyId::parse(key)?;
+        Self::of(KeyId::parse(key)?, secret, brand)
+    }
+
+    /// A key, and what is said to be its secret. `None` when it cannot be one.
+    pub(crate) fn of(key: KeyId, secret: &str, brand: &str) -> Option<Self> {
         if secret.is_empty() || secret.len() > LONGEST_SECRET || !secret.bytes().all(|b| b.is_ascii_graphic()) {
             return None;
         }

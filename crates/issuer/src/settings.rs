@@ -1,5 +1,6 @@
 //! What may be set, for the installation and for each tenant.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
@@ -9,6 +10,7 @@ use url::Url;
 
 use crate::Refusal;
 use crate::password::{Cost, PasswordPolicy};
+use crate::requirement::{Policy, check_policies};
 use crate::rights::Patterns;
 
 /// Shortest life of a token, in seconds.
@@ -77,6 +79,15 @@ pub struct TenantSettings {
     /// What keys may hold at most, as scopes and patterns; `None` is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_scopes: Option<Vec<String>>,
+    /// Requirements that resource servers ask for by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, Policy>,
+    /// Whether WebSockets may send a token, or a key and secret, in the address (`?token=`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ws_query_token: bool,
+    /// Whether somebody with the scope `users:impersonate` may act for people who did not let them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub impersonation: bool,
     /// Whether scopes can be given only if they are in the catalogue.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub closed_catalogue: bool,
@@ -166,6 +177,7 @@ impl TenantSettings {
         if let Some(SessionRule { idle, absolute }) = self.session {
             check_login_times("session", idle, absolute)?;
         }
+        check_policies(&self.policies)?;
         Patterns::granted("key_scopes", self.key_scopes.as_deref().unwrap_or_default())?;
         if let Some(policy) = &self.password {
             policy.check()?;

@@ -54,6 +54,7 @@ impl Issuer {
             family: None,
             username: Some(&person.username),
             roles: Some(&person.roles),
+            actor: None,
             scope: &scope,
             narrowed: false,
             lifetime,

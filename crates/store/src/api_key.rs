@@ -62,6 +62,12 @@ pub struct ApiKey {
     pub scopes: Vec<String>,
     /// Names of roles whose scopes it has too.
     pub roles: Vec<String>,
+    /// Whom it may say that it acts for.
+    pub act_as: Option<Vec<String>>,
+    /// Whom it acts for when nobody is named.
+    pub act_as_default: Option<String>,
+    /// Who may act for its owner with it; a key with this is good for nothing else.
+    pub agents: Option<Vec<String>>,
     /// Seconds; `None` takes the owner's, then the tenant's.
     pub token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -110,6 +116,9 @@ struct Row {
     user_id: Option<Uuid>,
     scopes: Vec<String>,
     roles: Vec<String>,
+    act_as: Option<Vec<String>>,
+    act_as_default: Option<String>,
+    agents: Option<Vec<String>>,
     token_lifetime: Option<i32>,
     refresh: bool,
     created_at: DateTime<Utc>,
@@ -132,6 +141,9 @@ impl TryFrom<Row> for ApiKey {
             user_id,
             scopes,
             roles,
+            act_as,
+            act_as_default,
+            agents,
             token_lifetime,
             refresh,
             created_at,
@@ -161,6 +173,9 @@ impl TryFrom<Row> for ApiKey {
             owner,
             scopes,
             roles,
+            act_as,
+            act_as_default,
+            agents,
             token_lifetime,
             refresh,
             created_at,
@@ -223,7 +238,8 @@ impl TenantTx<'_> {
     pub async fn key(&mut self, id: &KeyId) -> Result<Option<ApiKey>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles, k.token_lifetime, k.refresh,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles,
+                      k.act_as, k.act_as_default, k.agents, k.token_lifetime, k.refresh,
                       k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
                       k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?"
                  FROM api_keys k
@@ -352,7 +368,8 @@ impl TenantTx<'_> {
         };
         sqlx::query_as!(
             Row,
-            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles, k.token_lifetime, k.refresh,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles,
+                      k.act_as, k.act_as_default, k.agents, k.token_lifetime, k.refresh,
                       k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
                       k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?"
                  FROM api_keys k
@@ -400,6 +417,47 @@ impl TenantTx<'_> {
         .execute(&mut *self.connection)
         .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Replaces what a key says of acting for others.
+    pub async fn set_key_acting(
+        &mut self,
+        id: &KeyId,
+        act_as: Option<&[String]>,
+        act_as_default: Option<&str>,
+        agents: Option<&[String]>,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE api_keys SET act_as = $3, act_as_default = $4, agents = $5
+              WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
+            self.tenant.0,
+            id.as_str(),
+            act_as,
+            act_as_default,
+            agents
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// The keys that are not revoked of the living person of that case-mapped name, by the key's name or id: those that were
+    /// made last first, and few.
+    pub async fn keys_named(&mut self, username_folded: &str, name: &str) -> Result<Vec<KeyId>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT k.id AS "id: KeyId"
+                 FROM users u
+                 JOIN api_keys k ON (k.tenant_id, k.user_id) = (u.tenant_id, u.id)
+                WHERE u.tenant_id = $1 AND u.username_folded = $2 AND u.deleted_at IS NULL
+                  AND k.revoked_at IS NULL AND (k.name = $3 OR k.id = $3)
+                ORDER BY k.created_at DESC
+                LIMIT 5"#,
+            self.tenant.0,
+            username_folded,
+            name
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
     }
 
     /// Replaces a key's roles.

@@ -22,6 +22,7 @@ pub mod session;
 pub mod signing_key;
 pub mod standing;
 pub mod tenant;
+pub mod ticket;
 pub mod token_family;
 mod transaction;
 pub mod user;

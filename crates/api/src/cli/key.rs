@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use claviger_issuer::Issuer;
+use claviger_issuer::acting::ActingRule;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::key::{KeyChange, KeyOrder};
 use claviger_issuer::scope::MANAGEMENT;
@@ -90,6 +91,15 @@ pub(super) struct Rights {
     /// A role whose scopes it has too; may be given again
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
+    /// Whom it may say that it acts for: a name, the beginning of names such as `svc-*`, or `*`; may be given again
+    #[arg(long, value_name = "NAME")]
+    act_as: Vec<String>,
+    /// Whom it acts for when nobody is named
+    #[arg(long, value_name = "NAME", requires = "act_as")]
+    act_as_default: Option<String>,
+    /// Who may act for its owner with it, by login name; may be given again. Such a key is good for nothing else
+    #[arg(long = "agent", value_name = "USERNAME")]
+    agents: Vec<String>,
     /// Every scope that managing this installation takes, besides those named
     #[arg(long)]
     admin: bool,
@@ -222,13 +232,15 @@ impl Place {
 
 impl Rights {
     fn order(self, owner: Owner, owner_name: String, now: DateTime<Utc>) -> anyhow::Result<KeyOrder> {
-        let Self { name, mut scopes, roles, admin, expires, token_lifetime, refresh } = self;
+        let Self { name, mut scopes, roles, act_as, act_as_default, agents, admin, expires, token_lifetime, refresh } = self;
         if admin {
             scopes.extend(MANAGEMENT.map(str::to_owned));
         }
         let expires_at = expires.map(|when| end(&when, now)).transpose()?;
+        let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
+        let acting = ActingRule { act_as: some(act_as), act_as_default, agents: some(agents) };
         let name = name.unwrap_or(owner_name);
-        Ok(KeyOrder { owner, name, scopes, roles, token_lifetime, refresh, expires_at, import: None })
+        Ok(KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, import: None })
     }
 }
 

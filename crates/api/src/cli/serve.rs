@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use claviger_issuer::Issuer;
+use claviger_issuer::acting::ActingRule;
 use claviger_issuer::application::NewApplication;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::key::{KeyOrder, MadeKey};
@@ -98,6 +99,7 @@ async fn first_start(issuer: &Issuer) -> anyhow::Result<()> {
         name: "admin".into(),
         scopes: MANAGEMENT.map(str::to_owned).to_vec(),
         roles: Vec::new(),
+        acting: ActingRule::default(),
         token_lifetime: None,
         refresh: false,
         expires_at: None,

@@ -4,6 +4,7 @@ use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
+use claviger_issuer::acting::ActingRule;
 use claviger_issuer::key::{KeyChange, KeyOrder, MadeKey};
 use claviger_store::api_key::ApiKey;
 use claviger_store::id::{ApplicationId, KeyId, Owner, UserId};
@@ -34,6 +35,14 @@ pub(crate) struct KeyIn {
     /// Roles whose scopes it has too.
     #[serde(default)]
     roles: Vec<String>,
+    /// Whom it may say that it acts for (`user_id` of `POST /v1/verify`): names, beginnings of names such as `svc-*`, or `*`.
+    #[schema(example = json!(["svc-*"]))]
+    act_as: Option<Vec<String>>,
+    /// Whom it acts for when nobody is named.
+    act_as_default: Option<String>,
+    /// Login names of those who may act for the key's owner with it (`X-Impersonating`). A key with this is good for nothing
+    /// else.
+    agents: Option<Vec<String>>,
     /// Seconds that its tokens live; absent takes the application's, then the tenant's.
     #[schema(minimum = 5, maximum = 8_640_000)]
     token_lifetime: Option<i32>,
@@ -57,6 +66,16 @@ pub(crate) struct KeyChangeIn {
     scopes: Option<Vec<String>>,
     /// All of the roles whose scopes it has too.
     roles: Option<Vec<String>>,
+    /// Whom it may say that it acts for; `null` is nobody.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
+    act_as: Option<Option<Vec<String>>>,
+    /// Whom it acts for when nobody is named; `null` is its owner.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    act_as_default: Option<Option<String>>,
+    /// Who may act for its owner with it: for keys that were made with this.
+    agents: Option<Vec<String>>,
     /// Seconds; `null` takes the application's, then the tenant's.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 5, maximum = 8_640_000)]
@@ -97,6 +116,15 @@ pub(crate) struct KeyView {
     pub(crate) scopes: Vec<String>,
     /// Roles whose scopes it was given too.
     roles: Vec<String>,
+    /// Whom it may say that it acts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act_as: Option<Vec<String>>,
+    /// Whom it acts for when nobody is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act_as_default: Option<String>,
+    /// Who may act for its owner with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<Vec<String>>,
     /// Seconds; `null` takes the application's, then the tenant's.
     token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -131,6 +159,9 @@ impl From<ApiKey> for KeyView {
             owner,
             scopes,
             roles,
+            act_as,
+            act_as_default,
+            agents,
             token_lifetime,
             refresh,
             created_at,
@@ -150,6 +181,9 @@ impl From<ApiKey> for KeyView {
             user_id,
             scopes,
             roles,
+            act_as,
+            act_as_default,
+            agents,
             token_lifetime,
             refresh,
             status: status.word(),
@@ -201,10 +235,24 @@ fn owner(application: Option<Uuid>, user: Option<Uuid>) -> Result<Option<Owner>,
 )]
 #[post("/v1/keys")]
 pub(crate) async fn create(caller: Caller<KeysWrite>, issuer: Data<Issuer>, body: Body<KeyIn>) -> Answered<HttpResponse> {
-    let KeyIn { application_id, user_id, name, scopes, roles, token_lifetime, refresh, expires_at, import } = body.take()?;
+    let KeyIn {
+        application_id,
+        user_id,
+        name,
+        scopes,
+        roles,
+        act_as,
+        act_as_default,
+        agents,
+        token_lifetime,
+        refresh,
+        expires_at,
+        import,
+    } = body.take()?;
     let owner = owner(application_id, user_id)?
         .ok_or_else(|| Answer::unprocessable("application_id", "Name the application or the user that the key belongs to."))?;
-    let order = KeyOrder { owner, name, scopes, roles, token_lifetime, refresh, expires_at, import };
+    let acting = ActingRule { act_as, act_as_default, agents };
+    let order = KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, import };
     let made = issuer.create_key(caller.tenant(), &caller.actor(), order).await?;
     Ok(HttpResponse::Created().json(MadeKeyView::from(made)))
 }
@@ -283,8 +331,9 @@ pub(crate) async fn change(
     path: Path<KeyInPath>,
     body: Body<KeyChangeIn>,
 ) -> Answered<Json<KeyView>> {
-    let KeyChangeIn { name, scopes, roles, token_lifetime, refresh, expires_at, disabled } = body.take()?;
-    let change = KeyChange { name, scopes, roles, token_lifetime, refresh, expires_at, disabled };
+    let KeyChangeIn { name, scopes, roles, act_as, act_as_default, agents, token_lifetime, refresh, expires_at, disabled } =
+        body.take()?;
+    let change = KeyChange { name, scopes, roles, act_as, act_as_default, agents, token_lifetime, refresh, expires_at, disabled };
     Ok(Json(issuer.change_key(caller.tenant(), &caller.actor(), &path.id()?, change).await?.into()))
 }
 

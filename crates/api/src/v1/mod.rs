@@ -3,6 +3,7 @@
 pub(crate) mod applications;
 pub(crate) mod audit;
 pub(crate) mod authentications;
+pub(crate) mod forward_auth;
 pub(crate) mod introspect;
 pub(crate) mod keys;
 pub(crate) mod login;
@@ -17,3 +18,5 @@ pub(crate) mod scopes;
 pub(crate) mod settings;
 pub(crate) mod tenants;
 pub(crate) mod users;
+pub(crate) mod verify;
+pub(crate) mod ws_tickets;

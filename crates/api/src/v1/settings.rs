@@ -1,11 +1,15 @@
 //! Settings of a tenant, as they are sent.
 
+use std::collections::BTreeMap;
+
 use claviger_issuer::password::PasswordPolicy;
+use claviger_issuer::requirement::{Policy, Requirement, RolesNeeded, ScopesNeeded};
 use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, TenantSettings, Throttle};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::body::Object;
+use crate::v1::verify::{RolesIn, ScopesIn};
 
 /// Settings of a tenant; what is absent is taken from the installation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -43,6 +47,16 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(example = json!(["events:*"]))]
     key_scopes: Option<Vec<String>>,
+    /// Requirements that resource servers ask for by name (`policy` of `POST /v1/verify`).
+    #[serde(default)]
+    #[schema(value_type = std::collections::BTreeMap<String, PolicyIn>)]
+    policies: BTreeMap<String, Object<PolicyIn>>,
+    /// Whether WebSockets may send a token, or a key and secret, in the address (`?token=`); false if absent.
+    #[serde(default)]
+    ws_query_token: bool,
+    /// Whether somebody with the scope `users:impersonate` may act for people who did not let them; false if absent.
+    #[serde(default)]
+    impersonation: bool,
     /// Whether scopes can be given only if they are in the catalogue; false if absent.
     #[serde(default)]
     closed_catalogue: bool,
@@ -124,6 +138,42 @@ pub(crate) struct LoginThrottleIn {
     tenant: Option<i32>,
 }
 
+/// A requirement that the tenant has named: at least one of its alternatives.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "any_of": [{ "roles": { "equals": ["api"] } }, { "roles": { "all": ["admin", "api"] } }] }))]
+pub(crate) struct PolicyIn {
+    /// The alternatives, 1 to 20.
+    #[schema(value_type = Vec<RequirementIn>)]
+    any_of: Vec<Object<RequirementIn>>,
+    /// The status that a resource server is told to answer with: 401 or 403; 403 if absent.
+    status: Option<u16>,
+}
+
+/// One alternative: all of it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequirementIn {
+    /// Scopes.
+    #[serde(default)]
+    #[schema(value_type = Option<ScopesIn>)]
+    scopes: Option<Object<ScopesIn>>,
+    /// Roles.
+    #[serde(default)]
+    #[schema(value_type = Option<RolesIn>)]
+    roles: Option<Object<RolesIn>>,
+}
+
+impl From<Object<PolicyIn>> for Policy {
+    fn from(Object(PolicyIn { any_of, status }): Object<PolicyIn>) -> Self {
+        let any_of = any_of.into_iter().map(|Object(RequirementIn { scopes, roles })| Requirement {
+            scopes: scopes.map(ScopesNeeded::from).unwrap_or_default(),
+            roles: roles.map(RolesNeeded::from).unwrap_or_default(),
+        });
+        Self { any_of: any_of.collect(), status }
+    }
+}
+
 impl From<Object<SettingsIn>> for TenantSettings {
     fn from(Object(settings): Object<SettingsIn>) -> Self {
         let SettingsIn {
@@ -135,6 +185,9 @@ impl From<Object<SettingsIn>> for TenantSettings {
             password,
             login_throttle,
             key_scopes,
+            policies,
+            ws_query_token,
+            impersonation,
             closed_catalogue,
         } = settings;
         Self {
@@ -146,6 +199,9 @@ impl From<Object<SettingsIn>> for TenantSettings {
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
             key_scopes,
+            policies: policies.into_iter().map(|(name, policy)| (name, Policy::from(policy))).collect(),
+            ws_query_token,
+            impersonation,
             closed_catalogue,
         }
     }

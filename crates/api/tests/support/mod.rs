@@ -296,6 +296,7 @@ impl Tenant<'_> {
             name: "test".into(),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             roles: Vec::new(),
+            acting: Default::default(),
             token_lifetime: None,
             refresh: false,
             expires_at: None,
