@@ -27,6 +27,7 @@ pub mod refresh;
 mod refresh_token;
 mod refusal;
 pub mod revoke;
+mod resource;
 pub mod scope;
 pub mod secret;
 pub mod session;

@@ -104,7 +104,7 @@ impl Issuer {
         };
         let scope = ScopeSet::default();
         let stands = Standing { owner: Arc::new(OwnerNow::User(proven.user.clone())), key: None, scope: scope.clone() };
-        let minted = self.mint_for_family(tenant, &family, &stands, &scope, now)?;
+        let minted = self.mint_for_family(tenant, &family, &stands, &scope, &tenant.issuer, now)?;
         let row = token_row(&minted, &family, &stands, &scope);
         let device = self.device(tenant.tenant.id, &login, &proven).unwrap_or_default();
         let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);

@@ -80,6 +80,12 @@ impl AppKeyCredential {
     #[must_use]
     pub fn parse(text: &str, brand: &str) -> Option<Self> {
         let (key, secret) = text.split_once(':')?;
+        Self::of(key, secret, brand)
+    }
+
+    /// From the two parts. `None` when one of them cannot be what it should be.
+    #[must_use]
+    pub fn of(key: &str, secret: &str, brand: &str) -> Option<Self> {
         let key = KeyId::parse(key)?;
         if secret.is_empty() || secret.len() > LONGEST_SECRET || !secret.bytes().all(|b| b.is_ascii_graphic()) {
             return None;

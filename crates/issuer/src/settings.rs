@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::Refusal;
 use crate::password::{Cost, PasswordPolicy};
+use crate::resource::check_resources;
 
 /// Shortest life of a token, in seconds.
 pub const SHORTEST_TOKEN_LIFETIME: i32 = 5;
@@ -73,6 +74,9 @@ pub struct TenantSettings {
     /// Failed logins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_throttle: Option<LoginThrottle>,
+    /// Services that tokens may be asked for besides the issuer itself: absolute URIs (RFC 8707).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.
@@ -150,6 +154,7 @@ impl TenantSettings {
     pub fn check(&self) -> Result<(), Refusal> {
         check_lifetime(self.token_lifetime)?;
         check_lifetime(self.login_token_lifetime)?;
+        check_resources(&self.resources)?;
         if let Some(RefreshRule { window, idle, absolute }) = self.refresh {
             check_login_times("refresh", idle, absolute)?;
             if window > 60 {

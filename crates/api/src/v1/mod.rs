@@ -14,4 +14,5 @@ pub(crate) mod refresh;
 pub(crate) mod revoke;
 pub(crate) mod settings;
 pub(crate) mod tenants;
+pub(crate) mod token;
 pub(crate) mod users;

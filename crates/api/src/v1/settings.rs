@@ -39,6 +39,10 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(value_type = Option<LoginThrottleIn>)]
     login_throttle: Option<Object<LoginThrottleIn>>,
+    /// Services that tokens may be asked for with `resource` at the token endpoint: up to 100 absolute URIs without fragment.
+    #[schema(max_items = 100, example = json!(["https://api.example.com"]))]
+    #[serde(default)]
+    resources: Option<Vec<String>>,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -119,7 +123,7 @@ pub(crate) struct LoginThrottleIn {
 
 impl From<Object<SettingsIn>> for TenantSettings {
     fn from(Object(settings): Object<SettingsIn>) -> Self {
-        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle } = settings;
+        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle, resources } = settings;
         Self {
             token_lifetime,
             throttle: throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window }),
@@ -128,6 +132,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             session: session.map(SessionRule::from),
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
+            resources: resources.unwrap_or_default(),
         }
     }
 }
