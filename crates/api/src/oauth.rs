@@ -111,6 +111,15 @@ impl Parameters {
         Ok(Self(seen))
     }
 
+    /// Refuses clients that would prove themselves with an assertion (RFC 7521 §4.2): that is not looked at, so nothing else
+    /// of the request may count for them.
+    pub(crate) fn refuse_assertions(&self) -> Answered<()> {
+        match self.0.contains_key("client_assertion") || self.0.contains_key("client_assertion_type") {
+            true => Err(invalid_client("Assertions of clients are not taken. Send the id and secret of a key.")),
+            false => Ok(()),
+        }
+    }
+
     /// One that may be a secret.
     pub(crate) fn secret(&mut self, name: &str) -> Option<SecretString> {
         self.0.remove(name)
@@ -159,11 +168,7 @@ pub(crate) enum Proof {
 impl Proof {
     /// Reads it from the header (`client_secret_basic`) or the form (`client_secret_post`), and refuses more than one of them
     /// (RFC 6749 §2.3). A `client_id` alone proves nothing.
-    pub(crate) fn read(req: &HttpRequest, parameters: &mut Parameters, brand: &str) -> Answered<Self> {
-        let (id, secret) = (parameters.text("client_id"), parameters.secret("client_secret"));
-        if parameters.secret("client_assertion").is_some() || parameters.secret("client_assertion_type").is_some() {
-            return Err(invalid_client("Assertions of clients are not taken. Send the id and secret of a key."));
-        }
+    pub(crate) fn read(req: &HttpRequest, id: Option<String>, secret: Option<SecretString>, brand: &str) -> Answered<Self> {
         match (req.headers().get(header::AUTHORIZATION), secret) {
             (Some(_), Some(_)) => {
                 let detail = "Send the client's secret once: as `Authorization: Basic`, or as `client_secret`.";

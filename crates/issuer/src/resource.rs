@@ -50,7 +50,9 @@ mod tests {
             assert!(is_resource(good), "{good}");
         }
         let long = format!("https://api.example.com/{}", "x".repeat(LONGEST_RESOURCE));
-        for bad in ["", "api", "/v1", "//api.example.com", "https://a#b", "https://a#", " https://a", "https://a\n", "https://é", &long] {
+        for bad in
+            ["", "api", "/v1", "//api.example.com", "https://a#b", "https://a#", " https://a", "https://a\n", "https://é", &long]
+        {
             assert!(!is_resource(bad), "{bad}");
         }
     }
@@ -71,7 +73,9 @@ mod tests {
         assert_eq!(of(None), Ok("https://id.example/t/a"));
         assert_eq!(of(Some("https://id.example/t/a")), Ok("https://id.example/t/a"));
         assert_eq!(of(Some("https://api.example.com")), Ok("https://api.example.com"));
-        for other in ["", "https://api.example.com/", "https://API.example.com", "https://id.example/t/b", "https://id.example/t/a/"] {
+        for other in
+            ["", "https://api.example.com/", "https://API.example.com", "https://id.example/t/b", "https://id.example/t/a/"]
+        {
             assert_eq!(of(Some(other)), Err(Refusal::InvalidTarget), "{other}");
         }
     }

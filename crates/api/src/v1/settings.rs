@@ -123,7 +123,8 @@ pub(crate) struct LoginThrottleIn {
 
 impl From<Object<SettingsIn>> for TenantSettings {
     fn from(Object(settings): Object<SettingsIn>) -> Self {
-        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle, resources } = settings;
+        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle, resources } =
+            settings;
         Self {
             token_lifetime,
             throttle: throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window }),

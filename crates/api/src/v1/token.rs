@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::body::RawBody;
 use crate::caller::{path_tenant, request_info};
 use crate::oauth::{self, OAuthError, Parameters, Proof, bad_request, check_scope, refused};
-use crate::problem::{Answered, Problem};
+use crate::problem::{Answer, Answered, Problem};
 
 /// What a token is given for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -64,11 +64,10 @@ pub(crate) struct TokenIn {
     #[schema(value_type = Option<String>)]
     refresh_token: Option<SecretString>,
     /// The key, where it is not in the `Authorization` header.
-    #[schema(value_type = Option<String>)]
-    client_id: (),
+    client_id: Option<String>,
     /// Its secret, where it is not in the `Authorization` header.
     #[schema(value_type = Option<String>)]
-    client_secret: (),
+    client_secret: Option<SecretString>,
 }
 
 impl TokenIn {
@@ -80,11 +79,17 @@ impl TokenIn {
             let detail = "`grant_type` is none of those that the metadata lists: client_credentials, refresh_token.";
             return Err(bad_request("unsupported_grant_type", detail));
         };
-        let (scope, resource) = (parameters.text("scope"), parameters.text("resource"));
+        parameters.refuse_assertions()?;
+        let scope = parameters.text("scope");
         check_scope(scope.as_deref())?;
-        let refresh_token = parameters.secret("refresh_token");
-        // The last two are read as the client's proof.
-        Ok(Self { grant_type, scope, resource, refresh_token, client_id: (), client_secret: () })
+        Ok(Self {
+            grant_type,
+            scope,
+            resource: parameters.text("resource"),
+            refresh_token: parameters.secret("refresh_token"),
+            client_id: parameters.text("client_id"),
+            client_secret: parameters.secret("client_secret"),
+        })
     }
 }
 
@@ -147,23 +152,25 @@ impl From<Tokens> for TokenOut {
     security((), ("basic" = [])),
 )]
 #[post("/v1/token")]
-pub(crate) async fn create(
-    req: HttpRequest,
-    issuer: Data<Issuer>,
-    body: Result<RawBody, crate::problem::Answer>,
-) -> Answered<HttpResponse> {
+pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Result<RawBody, Answer>) -> Answered<HttpResponse> {
     let mut parameters = Parameters::read(&req, body, &KNOWN)?;
-    let asked = TokenIn::read(&mut parameters)?;
-    let proof = Proof::read(&req, &mut parameters, &issuer.settings().brand)?;
-    let tokens = match asked.grant_type {
-        GrantType::ClientCredentials => client_credentials(&req, &issuer, asked, proof).await?,
-        GrantType::RefreshToken => refresh_token(&req, &issuer, asked, proof).await?,
+    let TokenIn { grant_type, scope, resource, refresh_token, client_id, client_secret } = TokenIn::read(&mut parameters)?;
+    let proof = Proof::read(&req, client_id, client_secret, &issuer.settings().brand)?;
+    let wish = Wish { scope: scope.as_deref(), resource: resource.as_deref() };
+    let tokens = match grant_type {
+        GrantType::ClientCredentials => exchange(&req, &issuer, proof, wish).await?,
+        GrantType::RefreshToken => refresh(&req, &issuer, proof, refresh_token, wish).await?,
     };
     Ok(HttpResponse::Ok().json(tokens))
 }
 
-async fn client_credentials(req: &HttpRequest, issuer: &Issuer, asked: TokenIn, proof: Proof) -> Answered<TokenOut> {
-    let TokenIn { grant_type: _, scope, resource, refresh_token: _, client_id: (), client_secret: () } = asked;
+/// What a token should hold; absent is as much as there is.
+struct Wish<'a> {
+    scope: Option<&'a str>,
+    resource: Option<&'a str>,
+}
+
+async fn exchange(req: &HttpRequest, issuer: &Issuer, proof: Proof, wish: Wish<'_>) -> Answered<TokenOut> {
     let request = request_info(req);
     let credential = match proof {
         Proof::Absent => None,
@@ -178,14 +185,19 @@ async fn client_credentials(req: &HttpRequest, issuer: &Issuer, asked: TokenIn, 
         }
         Err(answer) => return Err(oauth::said(answer)),
     };
-    let (scope, resource) = (scope.as_deref(), resource.as_deref());
+    let Wish { scope, resource } = wish;
     let exchange = Exchange { tenant: tenant.as_deref(), credential, scope, resource, request };
     Ok(issuer.exchange(exchange).await.map_err(refused)?.into())
 }
 
-async fn refresh_token(req: &HttpRequest, issuer: &Issuer, asked: TokenIn, proof: Proof) -> Answered<TokenOut> {
-    let TokenIn { grant_type: _, scope, resource, refresh_token, client_id: (), client_secret: () } = asked;
-    let Some(token) = refresh_token else {
+async fn refresh(
+    req: &HttpRequest,
+    issuer: &Issuer,
+    proof: Proof,
+    token: Option<SecretString>,
+    wish: Wish<'_>,
+) -> Answered<TokenOut> {
+    let Some(token) = token else {
         return Err(bad_request("invalid_request", "`refresh_token` is missing."));
     };
     let request = request_info(req);
@@ -200,14 +212,8 @@ async fn refresh_token(req: &HttpRequest, issuer: &Issuer, asked: TokenIn, proof
         Proof::Absent => None,
         Proof::Pair(pair) => Some(issuer.verify_pair(tenant, pair, &request, issuer.clock().now()).await.map_err(refused)?),
     };
-    let refresh = Refresh {
-        tenant,
-        token: &token,
-        client: client.as_ref(),
-        scope: scope.as_deref(),
-        resource: resource.as_deref(),
-        request,
-    };
+    let Wish { scope, resource } = wish;
+    let refresh = Refresh { tenant, token: &token, client: client.as_ref(), scope, resource, request };
     Ok(issuer.refresh(refresh).await.map_err(refused)?.into())
 }
 
