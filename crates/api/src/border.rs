@@ -190,7 +190,8 @@ fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, readiness: b
     // The route's pattern and not the path as it came: whatever somebody puts into a path by mistake stays out.
     let path = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
     let method = KNOWN_METHODS.iter().find(|known| *known == method).map_or("other", Method::as_str);
-    let routine = status == 201 && path.ends_with("/v1/authentications") || status == 200 && method == "GET";
+    let token = status == 201 && path.ends_with("/v1/authentications") || status == 200 && path.ends_with("/v1/token");
+    let routine = token || status == 200 && method == "GET";
     if routine && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }

@@ -16,6 +16,7 @@ mod hex;
 mod log;
 mod login_page;
 mod metrics;
+mod oauth;
 pub mod openapi;
 mod page;
 mod pages;

@@ -154,11 +154,13 @@ fn add_common_errors(operation: &mut Value) {
         });
         responses.entry(status).or_insert(problem);
     }
+    let problem_schema = json!("#/components/schemas/Problem");
     for (status, response) in responses.iter_mut() {
         // Problems written beside their handlers carry the schema; their media type is said here, once.
         let content = response.get_mut("content").and_then(Value::as_object_mut);
         if status.starts_with(['4', '5'])
             && let Some(content) = content
+            && content.get("application/json").and_then(|json| json.pointer("/schema/$ref")) == Some(&problem_schema)
             && let Some(schema) = content.remove("application/json")
         {
             content.insert("application/problem+json".into(), schema);

@@ -13,6 +13,7 @@ use crate::{account_page, docs, health, login_page, pages, v1, well_known};
 pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
     routes
         .service(v1::authentications::create)
+        .service(v1::token::create)
         .service(v1::me::show)
         .service(v1::refresh::create)
         .service(v1::introspect::introspect)

@@ -9,7 +9,9 @@ use claviger_issuer::{Issuer, TenantEntry};
 use serde_json::json;
 
 use crate::caller::issuer;
+use crate::oauth::CLIENT_AUTHENTICATION;
 use crate::problem::{Answer, Answered};
+use crate::v1::token::GrantType;
 
 /// Seconds that a verifier may keep what it fetched.
 const MAX_AGE: u32 = 300;
@@ -105,10 +107,14 @@ fn metadata_of(tenant: &TenantEntry) -> HttpResponse {
     response.json(json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "token_endpoint": format!("{issuer}/v1/token"),
+        "token_endpoint_auth_methods_supported": CLIENT_AUTHENTICATION,
+        "revocation_endpoint": format!("{issuer}/v1/token/revoke"),
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
         "introspection_endpoint": format!("{issuer}/v1/introspect"),
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         // Required by RFC 8414 §2; there is no authorization endpoint.
         "response_types_supported": [],
-        "grant_types_supported": [],
+        "grant_types_supported": GrantType::ALL,
     }))
 }

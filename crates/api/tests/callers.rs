@@ -189,10 +189,11 @@ const OPEN: [&str; 11] = [
 ];
 
 /// Operations that take proof of their own, and what they answer to whoever has none.
-const PROOF_OF_THEIR_OWN: [(&str, u16); 10] = [
+const PROOF_OF_THEIR_OWN: [(&str, u16); 11] = [
     ("createAuthentication", 404),
     ("logIn", 422),
     ("refreshToken", 422),
+    ("requestToken", 400),
     ("revokeToken", 200),
     // Pages: without a session they lead to the login page, without their own form's token they do nothing.
     ("signIn", 400),
@@ -277,8 +278,8 @@ async fn p28_without_credentials_every_operation_but_the_listed_is_401() {
     server.default_tenant().await;
     server.tenant("acme").await;
     let (open, closed): (Vec<_>, Vec<_>) = operations().into_iter().partition(is_open);
-    // Three of those with proof of their own are at the root too.
-    assert_eq!(open.len(), OPEN.len() + PROOF_OF_THEIR_OWN.len() + 3, "an operation of the list is gone");
+    // Four of those with proof of their own are at the root too.
+    assert_eq!(open.len(), OPEN.len() + PROOF_OF_THEIR_OWN.len() + 4, "an operation of the list is gone");
     for operation in &open {
         assert!(!operation.needs_caller, "{}", operation.id);
         let answer = operation.call(&server.anonymous(), &operation.path("acme", "x")).await;

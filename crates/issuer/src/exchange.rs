@@ -21,6 +21,7 @@ use crate::mint::{Grant, mint};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
 use crate::refresh_token::RefreshToken;
+use crate::resource::audience;
 use crate::scope::ScopeSet;
 use crate::secret::AppKeyCredential;
 use crate::settings::{RequestInfo, Throttle};
@@ -40,6 +41,8 @@ pub struct Exchange<'a> {
     pub credential: Option<AppKeyCredential>,
     /// The scope asked for, space-separated; `None` for all that the key holds.
     pub scope: Option<&'a str>,
+    /// Whom the token is asked for (RFC 8707); `None` for the issuer itself.
+    pub resource: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
 }
@@ -50,6 +53,8 @@ pub struct Granted {
     pub jwt: String,
     /// Seconds that it lives.
     pub expires_in: i64,
+    /// What it allows, space-separated; `None` for nothing.
+    pub scope: Option<String>,
     /// A refresh token, where the key's setting gives one.
     pub refresh_token: Option<SecretString>,
 }
@@ -165,24 +170,39 @@ impl Issuer {
     /// Exchanges a pair for a token. The token is in the database before it is returned.
     pub async fn exchange(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
         let now = self.clock.now();
-        let Exchange { tenant, credential, scope, request } = exchange;
+        let Exchange { tenant, credential, scope, resource, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;
-        let scope = match verified.scopes().narrow(scope) {
-            Ok(scope) => scope,
-            Err(refusal) => {
-                let draft =
-                    self.exchange_draft(&verified.entry, Outcome::Refused, &request, json!({ "reason": "invalid_scope" }), now);
-                self.recorder.record(verified.entry.tenant, Entry { draft, token: None, used: None }).await?;
-                return Err(refusal.into());
-            }
+        let of = &verified.tenant;
+        let audience = audience(&of.issuer, &of.settings.resources, resource);
+        let (scope, audience) = match (verified.scopes().narrow(scope), audience) {
+            (Ok(scope), Ok(audience)) => (scope, audience),
+            (Err(refusal), _) => return Err(self.refuse_wish(&verified, "invalid_scope", refusal, &request, now).await),
+            (_, Err(refusal)) => return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await),
         };
-        self.issue(&verified, &scope, &request, now).await
+        self.issue(&verified, &scope, audience, &request, now).await
+    }
+
+    /// Writes down that a valid key asked for what it does not get.
+    async fn refuse_wish(
+        &self,
+        verified: &VerifiedKey,
+        reason: &'static str,
+        refusal: Refusal,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Failure {
+        let draft = self.exchange_draft(&verified.entry, Outcome::Refused, request, json!({ "reason": reason }), now);
+        match self.recorder.record(verified.entry.tenant, Entry { draft, token: None, used: None }).await {
+            Ok(_) => refusal.into(),
+            Err(failure) => failure,
+        }
     }
 
     async fn issue(
         &self,
         verified: &VerifiedKey,
         scope: &ScopeSet,
+        audience: &str,
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Result<Granted, Failure> {
@@ -195,7 +215,7 @@ impl Issuer {
         let roles = verified.roles();
         let grant = Grant {
             issuer: &tenant.issuer,
-            audience: &tenant.issuer,
+            audience,
             tenant: entry.tenant,
             subject: &subject,
             client_id: &verified.client_id(),
@@ -214,14 +234,18 @@ impl Issuer {
         };
         let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
         let scope = scope.to_string();
-        let mut draft = self.exchange_draft(entry, Outcome::Ok, request, json!({ "scope": scope }), now);
+        let detail = match audience == tenant.issuer {
+            true => json!({ "scope": scope }),
+            false => json!({ "scope": scope, "audience": audience }),
+        };
+        let mut draft = self.exchange_draft(entry, Outcome::Ok, request, detail, now);
         draft.target = format!("token:{}", minted.id);
         let token = TokenRow {
             id: minted.id,
             key: Some(entry.key.id.clone()),
             family: grant.family,
             subject: subject.clone(),
-            scope,
+            scope: scope.clone(),
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };
@@ -237,7 +261,7 @@ impl Issuer {
                 None
             }
         };
-        Ok(Granted { jwt: minted.jwt, expires_in, refresh_token })
+        Ok(Granted { jwt: minted.jwt, expires_in, scope: Some(scope).filter(|scope| !scope.is_empty()), refresh_token })
     }
 
     /// A token family for a key whose setting asks for one. It ends no later than the key.

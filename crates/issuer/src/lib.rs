@@ -29,6 +29,7 @@ pub mod refresh;
 mod refresh_token;
 mod refusal;
 pub mod requirement;
+mod resource;
 pub mod revoke;
 pub mod rights;
 pub mod role;

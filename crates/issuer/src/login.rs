@@ -116,7 +116,7 @@ impl Issuer {
             ended: None,
         };
         let stands = Standing { owner: Arc::new(OwnerNow::User(proven.user.clone())), key: None, scope: scope.clone() };
-        let minted = self.mint_for_family(tenant, &family, &stands, &scope, false, now)?;
+        let minted = self.mint_for_family(tenant, &family, &stands, (&scope, false), &tenant.issuer, now)?;
         let row = token_row(&minted, &family, &stands, &scope);
         let device = self.device(tenant.tenant.id, &login, &proven).unwrap_or_default();
         let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);

@@ -20,6 +20,9 @@ pub enum Refusal {
     /// More was asked for than was granted (RFC 6749 §5.2).
     #[error("the key does not hold the scope `{0}`")]
     InvalidScope(String),
+    /// A token was asked for somebody whom the tenant does not list (RFC 8707 §2).
+    #[error("the resource is neither the issuer nor one of the tenant's `resources`")]
+    InvalidTarget,
     /// Username and password are not those of somebody who may log in. Why is for the audit trail alone.
     #[error("the username or password is wrong")]
     WrongLogin,

@@ -93,11 +93,13 @@ impl AppKeyCredential {
     #[must_use]
     pub fn parse(text: &str, brand: &str) -> Option<Self> {
         let (key, secret) = text.split_once(':')?;
-        Self::of(KeyId::parse(key)?, secret, brand)
+        Self::of(key, secret, brand)
     }
 
-    /// A key, and what is said to be its secret. `None` when it cannot be one.
-    pub(crate) fn of(key: KeyId, secret: &str, brand: &str) -> Option<Self> {
+    /// From the two parts. `None` when one of them cannot be what it should be.
+    #[must_use]
+    pub fn of(key: &str, secret: &str, brand: &str) -> Option<Self> {
+        let key = KeyId::parse(key)?;
         if secret.is_empty() || secret.len() > LONGEST_SECRET || !secret.bytes().all(|b| b.is_ascii_graphic()) {
             return None;
         }

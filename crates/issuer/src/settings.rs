@@ -12,6 +12,7 @@ use crate::Refusal;
 use crate::password::{Cost, PasswordPolicy};
 use crate::requirement::{Policy, check_policies};
 use crate::rights::Patterns;
+use crate::resource::check_resources;
 
 /// Shortest life of a token, in seconds.
 pub const SHORTEST_TOKEN_LIFETIME: i32 = 5;
@@ -91,6 +92,9 @@ pub struct TenantSettings {
     /// Whether scopes can be given only if they are in the catalogue.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub closed_catalogue: bool,
+    /// Services that tokens may be asked for besides the issuer itself: absolute URIs (RFC 8707).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.
@@ -168,6 +172,7 @@ impl TenantSettings {
     pub fn check(&self) -> Result<(), Refusal> {
         check_lifetime(self.token_lifetime)?;
         check_lifetime(self.login_token_lifetime)?;
+        check_resources(&self.resources)?;
         if let Some(RefreshRule { window, idle, absolute }) = self.refresh {
             check_login_times("refresh", idle, absolute)?;
             if window > 60 {

@@ -434,7 +434,7 @@ impl Issuer {
     ) -> Finding<VerifiedKey> {
         let mut denied = Denied::Invalid;
         for key in keys {
-            let Some(pair) = AppKeyCredential::of(key.clone(), secret, &self.settings.brand) else { continue };
+            let Some(pair) = AppKeyCredential::of(key.as_str(), secret, &self.settings.brand) else { continue };
             match self.verify_pair_for(Purpose::Any, Some(tenant), Some(pair), request, now).await {
                 Ok(key) => return Ok(Ok(key)),
                 Err(Failure::Refusal(Refusal::InvalidPair)) => {}

@@ -81,8 +81,8 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: RawBody
             return Err(malformed);
         }
     };
-    let granted = issuer.exchange(Exchange { tenant, credential, scope: scope.as_deref(), request }).await?;
-    let Granted { jwt, expires_in, refresh_token } = granted;
+    let granted = issuer.exchange(Exchange { tenant, credential, scope: scope.as_deref(), resource: None, request }).await?;
+    let Granted { jwt, expires_in, scope: _, refresh_token } = granted;
     let refresh_token = refresh_token.map(|token| token.expose_secret().to_owned());
     let out = AuthenticationOut { jwt, expires_in: refresh_token.as_ref().map(|_| expires_in), refresh_token };
     let body = serde_json::to_vec(&out).map_err(|_| Answer::internal())?;

@@ -17,6 +17,7 @@ pub(crate) mod roles;
 pub(crate) mod scopes;
 pub(crate) mod settings;
 pub(crate) mod tenants;
+pub(crate) mod token;
 pub(crate) mod users;
 pub(crate) mod verify;
 pub(crate) mod ws_tickets;

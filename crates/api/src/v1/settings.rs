@@ -60,6 +60,10 @@ pub(crate) struct SettingsIn {
     /// Whether scopes can be given only if they are in the catalogue; false if absent.
     #[serde(default)]
     closed_catalogue: bool,
+    /// Services that tokens may be asked for with `resource` at the token endpoint: up to 100 absolute URIs without fragment.
+    #[schema(max_items = 100, example = json!(["https://api.example.com"]))]
+    #[serde(default)]
+    resources: Option<Vec<String>>,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -189,6 +193,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             ws_query_token,
             impersonation,
             closed_catalogue,
+            resources,
         } = settings;
         Self {
             token_lifetime,
@@ -203,6 +208,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             ws_query_token,
             impersonation,
             closed_catalogue,
+            resources: resources.unwrap_or_default(),
         }
     }
 }
