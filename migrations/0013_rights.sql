@@ -49,7 +49,7 @@ ALTER TABLE users NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE api_keys NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE users DISABLE TRIGGER note_change;
 ALTER TABLE api_keys DISABLE TRIGGER note_change;
-UPDATE api_keys SET scopes = scopes || ARRAY['roles:read', 'roles:write', 'users:impersonate', 'verify']
+UPDATE api_keys SET scopes = scopes || ARRAY['roles:read', 'roles:write', 'tokens:exchange', 'users:impersonate', 'verify']
  WHERE revoked_at IS NULL AND scopes @> ARRAY['keys:write', 'users:write', 'applications:write', 'audit:read'];
 UPDATE users u SET scopes = held.scopes
   FROM (SELECT k.tenant_id, k.user_id, array_agg(DISTINCT scope ORDER BY scope) AS scopes

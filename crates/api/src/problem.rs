@@ -215,6 +215,7 @@ impl From<Refusal> for Answer {
                 "acting_for_another",
                 "Whoever acts for another does not do this in their name. Use a credential of your own.",
             ),
+            Refusal::NotExchangeable(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_request", text),
             Refusal::NoSession => {
                 let detail = "Nobody is signed in here, or the session has ended. Sign in at /t/{tenant}/login.";
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);

@@ -42,6 +42,7 @@ pub mod standing;
 pub mod tenant;
 mod throttle;
 mod ticket;
+pub mod token_exchange;
 mod token_issue;
 mod upkeep;
 pub mod user;

@@ -38,6 +38,9 @@ pub enum Refusal {
     /// Whoever acts for another does not do this in their name.
     #[error("this is not done in another's name")]
     ActingForAnother,
+    /// What was to be exchanged for another token is no ground for one (RFC 8693 §2.2.2).
+    #[error("this cannot be exchanged: {0}")]
+    NotExchangeable(&'static str),
     /// The browser's session is over, or was never there.
     #[error("nobody is signed in")]
     NoSession,

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::Refusal;
 
 /// The scopes of our own management routes. Whoever hands one out must hold it.
-pub const MANAGEMENT: [&str; 14] = [
+pub const MANAGEMENT: [&str; 15] = [
     "applications:read",
     "applications:write",
     "audit:read",
@@ -17,6 +17,7 @@ pub const MANAGEMENT: [&str; 14] = [
     "roles:write",
     "tenants:read",
     "tenants:write",
+    "tokens:exchange",
     "tokens:introspect",
     "users:impersonate",
     "users:read",

@@ -11,8 +11,8 @@ use url::Url;
 use crate::Refusal;
 use crate::password::{Cost, PasswordPolicy};
 use crate::requirement::{Policy, check_policies};
-use crate::rights::Patterns;
 use crate::resource::check_resources;
+use crate::rights::Patterns;
 
 /// Shortest life of a token, in seconds.
 pub const SHORTEST_TOKEN_LIFETIME: i32 = 5;

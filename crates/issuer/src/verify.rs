@@ -484,7 +484,7 @@ impl Issuer {
             Ok(key) => key,
             Err(denied) => return Ok(Err(denied)),
         };
-        let lent = match may_impersonate(tenant, &caller, &key) {
+        let lent = match may_impersonate(tenant, &caller.principal, &caller.scopes, &key) {
             Ok(lent) => lent,
             Err(denied) => return Ok(Err(denied)),
         };
@@ -591,14 +591,19 @@ pub(crate) fn acting_of(principal: &Principal) -> Acting {
 }
 
 /// Whether the caller may act with that key, and what it lends then: of what its owner holds now, what the caller holds too.
-fn may_impersonate(tenant: &TenantEntry, caller: &Proved, key: &VerifiedKey) -> Result<ScopeSet, Denied> {
+pub(crate) fn may_impersonate(
+    tenant: &TenantEntry,
+    caller: &Principal,
+    held: &ScopeSet,
+    key: &VerifiedKey,
+) -> Result<ScopeSet, Denied> {
     let agents = key.entry.key.agents.as_deref().unwrap_or_default();
-    if !caller.principal.username().is_some_and(|name| ActingRule::admits(agents, name)) {
+    if !caller.username().is_some_and(|name| ActingRule::admits(agents, name)) {
         return Err(Denied::NotImpersonationKey);
     }
     let OwnerNow::User(target) = &*key.owner else { return Err(Denied::NoImpersonatedUser) };
     let lent = without_management(key.scopes());
-    match holds_more(&caller.scopes, &rights::of_person(tenant, target), &lent) {
+    match holds_more(held, &rights::of_person(tenant, target), &lent) {
         Some(scope) => Err(Denied::HoldsMore(scope)),
         None => Ok(lent),
     }

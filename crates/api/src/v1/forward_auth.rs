@@ -94,7 +94,7 @@ struct Target {
         (status = 404, description = "There is no such tenant", body = crate::problem::Problem),
         (status = 503, description = "It cannot be found out now: do not let it through", body = crate::problem::Problem),
     ),
-    security((), ("bearer" = []), ("basic" = [])),
+    security(()),
 )]
 #[get("/v1/forward-auth")]
 pub(crate) async fn show(req: HttpRequest, issuer: Data<Issuer>, query: Asked<ForwardAuthQuery>) -> HttpResponse {

@@ -5,6 +5,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, post};
 use claviger_issuer::exchange::{Exchange, Granted};
 use claviger_issuer::refresh::{Refresh, Tokens};
+use claviger_issuer::token_exchange::{Lent, Subject, TokenExchange};
 use claviger_issuer::{Issuer, Refusal};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::IntoDeserializer as _;
@@ -25,11 +26,14 @@ pub(crate) enum GrantType {
     ClientCredentials,
     /// A refresh token (RFC 6749 §6).
     RefreshToken,
+    /// Another token (RFC 8693): somebody acts for somebody else.
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange")]
+    TokenExchange,
 }
 
 impl GrantType {
     /// All that there are, as the metadata lists them.
-    pub(crate) const ALL: [Self; 2] = [Self::ClientCredentials, Self::RefreshToken];
+    pub(crate) const ALL: [Self; 3] = [Self::ClientCredentials, Self::RefreshToken, Self::TokenExchange];
 
     fn parse(text: &str) -> Option<Self> {
         let text: serde::de::value::StrDeserializer<'_, Unknown> = text.into_deserializer();
@@ -38,7 +42,7 @@ impl GrantType {
 }
 
 /// Everything that the endpoint knows by name.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 14] = [
     "grant_type",
     "scope",
     "resource",
@@ -47,6 +51,12 @@ const KNOWN: [&str; 8] = [
     "client_secret",
     "client_assertion",
     "client_assertion_type",
+    "subject_token",
+    "subject_token_type",
+    "actor_token",
+    "actor_token_type",
+    "requested_token_type",
+    "reason",
 ];
 
 /// What is asked for, as a form.
@@ -63,6 +73,24 @@ pub(crate) struct TokenIn {
     /// With `refresh_token`: the newest refresh token of a login.
     #[schema(value_type = Option<String>)]
     refresh_token: Option<SecretString>,
+    /// With token exchange: for whom, as the type says.
+    #[schema(value_type = Option<String>)]
+    subject_token: Option<SecretString>,
+    /// What `subject_token` is: `urn:ietf:params:oauth:token-type:access_token` (or `…:jwt`),
+    /// `urn:claviger:params:oauth:token-type:impersonation-key` with `USER:KEY:SECRET`, or
+    /// `urn:claviger:params:oauth:token-type:user` with a person's id or login name.
+    #[schema(example = "urn:ietf:params:oauth:token-type:access_token")]
+    subject_token_type: Option<String>,
+    /// With token exchange: the access token of whoever acts. Absent, the client acts.
+    #[schema(value_type = Option<String>)]
+    actor_token: Option<SecretString>,
+    /// What `actor_token` is: an access token.
+    actor_token_type: Option<String>,
+    /// What is asked for: an access token, if it is said at all.
+    requested_token_type: Option<String>,
+    /// With token exchange: why, in at most 200 characters, for the audit trail and the person that is acted for.
+    #[schema(example = "ticket 4711")]
+    reason: Option<String>,
     /// The key, where it is not in the `Authorization` header.
     client_id: Option<String>,
     /// Its secret, where it is not in the `Authorization` header.
@@ -76,7 +104,8 @@ impl TokenIn {
             return Err(bad_request("invalid_request", "`grant_type` is missing."));
         };
         let Some(grant_type) = GrantType::parse(&grant_type) else {
-            let detail = "`grant_type` is none of those that the metadata lists: client_credentials, refresh_token.";
+            let detail =
+                "`grant_type` is none of those that the metadata lists: client_credentials, refresh_token and token-exchange.";
             return Err(bad_request("unsupported_grant_type", detail));
         };
         parameters.refuse_assertions()?;
@@ -87,6 +116,12 @@ impl TokenIn {
             scope,
             resource: parameters.text("resource"),
             refresh_token: parameters.secret("refresh_token"),
+            subject_token: parameters.secret("subject_token"),
+            subject_token_type: parameters.text("subject_token_type"),
+            actor_token: parameters.secret("actor_token"),
+            actor_token_type: parameters.text("actor_token_type"),
+            requested_token_type: parameters.text("requested_token_type"),
+            reason: parameters.text("reason"),
             client_id: parameters.text("client_id"),
             client_secret: parameters.secret("client_secret"),
         })
@@ -99,6 +134,9 @@ pub(crate) struct TokenOut {
     /// A JWT (RFC 9068), to be sent as `Authorization: Bearer`.
     #[schema(example = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSJ9.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl")]
     access_token: String,
+    /// After a token exchange (RFC 8693 §2.2.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
     /// Always `Bearer`.
     #[schema(example = "Bearer")]
     token_type: &'static str,
@@ -118,7 +156,7 @@ impl From<Granted> for TokenOut {
     fn from(granted: Granted) -> Self {
         let Granted { jwt, expires_in, scope, refresh_token } = granted;
         let refresh_token = refresh_token.map(|token| token.expose_secret().to_owned());
-        Self { access_token: jwt, token_type: "Bearer", expires_in, refresh_token, scope }
+        Self { access_token: jwt, issued_token_type: None, token_type: "Bearer", expires_in, refresh_token, scope }
     }
 }
 
@@ -126,7 +164,15 @@ impl From<Tokens> for TokenOut {
     fn from(tokens: Tokens) -> Self {
         let Tokens { access_token, expires_in, scope, refresh_token } = tokens;
         let refresh_token = Some(refresh_token.expose_secret().to_owned());
-        Self { access_token, token_type: "Bearer", expires_in, refresh_token, scope }
+        Self { access_token, issued_token_type: None, token_type: "Bearer", expires_in, refresh_token, scope }
+    }
+}
+
+impl From<Lent> for TokenOut {
+    fn from(lent: Lent) -> Self {
+        let Lent { jwt, expires_in, scope } = lent;
+        let issued_token_type = Some(ACCESS_TOKEN);
+        Self { access_token: jwt, issued_token_type, token_type: "Bearer", expires_in, refresh_token: None, scope }
     }
 }
 
@@ -135,6 +181,11 @@ impl From<Tokens> for TokenOut {
 /// The client is an API key: `client_id` its id, `client_secret` its secret, sent as `Authorization: Basic` or in the form,
 /// and not in both. `client_credentials` is the exchange of `/v1/authentications`, `refresh_token` is that of
 /// `/v1/token/refresh`, with the same rules; for refresh tokens that were given to no client, no client need prove itself.
+///
+/// With token exchange (RFC 8693) somebody acts for somebody else: a person with a key that lists them among its `agents`, a
+/// client with `tokens:exchange` with a token that it was sent, or somebody with `users:impersonate` for a person, where the
+/// tenant lets them. The token lives 15 minutes at most, names both (`sub`, `act`), allows nothing of the tenant's management,
+/// and is no ground for another.
 #[utoipa::path(
     tag = "Tokens",
     operation_id = "requestToken",
@@ -154,12 +205,33 @@ impl From<Tokens> for TokenOut {
 #[post("/v1/token")]
 pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Result<RawBody, Answer>) -> Answered<HttpResponse> {
     let mut parameters = Parameters::read(&req, body, &KNOWN)?;
-    let TokenIn { grant_type, scope, resource, refresh_token, client_id, client_secret } = TokenIn::read(&mut parameters)?;
+    let TokenIn {
+        grant_type,
+        scope,
+        resource,
+        refresh_token,
+        subject_token,
+        subject_token_type,
+        actor_token,
+        actor_token_type,
+        requested_token_type,
+        reason,
+        client_id,
+        client_secret,
+    } = TokenIn::read(&mut parameters)?;
     let proof = Proof::read(&req, client_id, client_secret, &issuer.settings().brand)?;
     let wish = Wish { scope: scope.as_deref(), resource: resource.as_deref() };
     let tokens = match grant_type {
         GrantType::ClientCredentials => exchange(&req, &issuer, proof, wish).await?,
         GrantType::RefreshToken => refresh(&req, &issuer, proof, refresh_token, wish).await?,
+        GrantType::TokenExchange => {
+            if requested_token_type.is_some_and(|kind| !is_access_token(&kind)) {
+                return Err(bad_request("invalid_request", "`requested_token_type` can be an access token alone."));
+            }
+            let subject = subject(subject_token, subject_token_type.as_deref())?;
+            let actor_token = actor(actor_token, actor_token_type.as_deref())?;
+            lend(&req, &issuer, proof, subject, actor_token, reason.as_deref(), wish).await?
+        }
     };
     Ok(HttpResponse::Ok().json(tokens))
 }
@@ -215,6 +287,67 @@ async fn refresh(
     let Wish { scope, resource } = wish;
     let refresh = Refresh { tenant, token: &token, client: client.as_ref(), scope, resource, request };
     Ok(issuer.refresh(refresh).await.map_err(refused)?.into())
+}
+
+/// `token_type` of access tokens (RFC 8693 §3).
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// An access token is a JWT here, so the two types are one.
+fn is_access_token(kind: &str) -> bool {
+    matches!(kind, ACCESS_TOKEN | "urn:ietf:params:oauth:token-type:jwt")
+}
+
+fn subject(token: Option<SecretString>, kind: Option<&str>) -> Answered<Subject> {
+    let Some(token) = token else { return Err(bad_request("invalid_request", "`subject_token` is missing.")) };
+    match kind {
+        None => Err(bad_request("invalid_request", "`subject_token_type` is missing.")),
+        Some(kind) if is_access_token(kind) => Ok(Subject::AccessToken(token)),
+        Some("urn:claviger:params:oauth:token-type:impersonation-key") => Ok(Subject::ImpersonationKey(token)),
+        Some("urn:claviger:params:oauth:token-type:user") => Ok(Subject::Person(token.expose_secret().to_owned())),
+        Some(_) => Err(bad_request("invalid_request", "`subject_token_type` is none that is taken here.")),
+    }
+}
+
+fn actor(token: Option<SecretString>, kind: Option<&str>) -> Answered<Option<SecretString>> {
+    match (token, kind) {
+        (None, None) => Ok(None),
+        (Some(token), Some(kind)) if is_access_token(kind) => Ok(Some(token)),
+        (Some(_), Some(_)) => Err(bad_request("invalid_request", "`actor_token` can be an access token alone.")),
+        // RFC 8693 §2.1: one without the other is an error.
+        (Some(_), None) => Err(bad_request("invalid_request", "`actor_token_type` is missing.")),
+        (None, Some(_)) => Err(bad_request("invalid_request", "`actor_token` is missing.")),
+    }
+}
+
+async fn lend(
+    req: &HttpRequest,
+    issuer: &Issuer,
+    proof: Proof,
+    subject: Subject,
+    actor_token: Option<SecretString>,
+    reason: Option<&str>,
+    wish: Wish<'_>,
+) -> Answered<TokenOut> {
+    let request = request_info(req);
+    let tenant = match path_tenant(req).await {
+        Ok(tenant) => tenant,
+        Err(answer) if answer.fault().is_none() => return Err(refused(Refusal::Unauthenticated)),
+        Err(answer) => return Err(oauth::said(answer)),
+    };
+    let client = match proof {
+        Proof::Absent => None,
+        Proof::Pair(pair) => {
+            let verified = issuer.verify_pair(tenant.as_deref(), pair, &request, issuer.clock().now()).await;
+            Some(verified.map_err(refused)?)
+        }
+    };
+    let Some(tenant) = tenant.or_else(|| client.as_ref().map(|key| key.tenant.clone())) else {
+        let detail = "Send it to /t/{tenant}/v1/token, or prove the client: nothing else names the tenant.";
+        return Err(bad_request("invalid_request", detail));
+    };
+    let Wish { scope, resource } = wish;
+    let exchange = TokenExchange { tenant: &tenant, client, actor_token, subject, scope, resource, reason, request };
+    Ok(issuer.exchange_token(exchange).await.map_err(refused)?.into())
 }
 
 #[cfg(test)]

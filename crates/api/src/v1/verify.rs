@@ -5,6 +5,7 @@ use actix_web::web::{Data, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use claviger_issuer::Issuer;
+use claviger_issuer::acting::Acting;
 use claviger_issuer::requirement::{Missing, Requirement, RolesNeeded, ScopesNeeded};
 use claviger_issuer::secret::AppKeyCredential;
 use claviger_issuer::settings::RequestInfo;
@@ -189,6 +190,13 @@ pub(crate) struct ActorOut {
     id: String,
 }
 
+impl From<Acting> for ActorOut {
+    fn from(acting: Acting) -> Self {
+        let Acting { subject, name, shown } = acting;
+        Self { sub: subject, name: shown, id: name }
+    }
+}
+
 /// Several questions.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -347,7 +355,7 @@ fn rendered(decision: Decision, request_id: String) -> VerifyOut {
             username,
             roles: Some(roles),
             scopes: Some(scopes.to_vec()),
-            actor: actor.map(|acting| ActorOut { sub: acting.subject, name: acting.shown, id: acting.name }),
+            actor: actor.map(ActorOut::from),
             key_id: key,
             exp: ends,
             request_id,
