@@ -107,8 +107,11 @@ fn within_tenant(mut operations: Value) -> Value {
 
 /// The answers that any operation may give, and any operation that takes credentials.
 fn add_common_errors(operation: &mut Value) {
-    let secured =
-        operation.get("security").and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one.get("bearer").is_some()));
+    let takes = |scheme: &str| {
+        let all = operation.get("security").and_then(Value::as_array);
+        all.is_some_and(|all| all.iter().any(|one| one.get(scheme).is_some()))
+    };
+    let (secured, keyed) = (takes("bearer"), takes("bearer") || takes("basic"));
     let scoped = operation.pointer("/security/0/bearer/0").is_some();
     let body = operation.get("requestBody").is_some();
     let parameter_in = |place: &str| {
@@ -128,6 +131,8 @@ fn add_common_errors(operation: &mut Value) {
     ];
     if secured {
         common.push(("401", "No credentials, or none that hold; see `WWW-Authenticate`"));
+    }
+    if keyed {
         common.push(("429", "Too many failures of this key from this address; see `Retry-After`"));
     }
     if scoped {

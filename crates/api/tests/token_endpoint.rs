@@ -11,6 +11,8 @@
 mod refresh_support;
 mod support;
 
+use std::time::{Duration, Instant};
+
 use chrono::TimeDelta;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::key::{KeyChange, KeyOrder};
@@ -62,6 +64,7 @@ fn given(answer: &Answer) -> Value {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(answer.header("content-type"), "application/json");
     assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("pragma"), "no-cache");
     let body = answer.json();
     assert_eq!(body["token_type"], "Bearer");
     let claims = claims(body["access_token"].as_str().unwrap());
@@ -594,6 +597,50 @@ async fn a_token_for_a_resource_is_good_there_and_not_at_our_own_endpoints() {
     }
     let ended = refresh(&server.anonymous(), &refresh_token(&first), &[("resource", "https://unknown.example")]).await;
     assert_refused("a used token", &ended, 400, "invalid_grant");
+}
+
+#[actix_web::test]
+async fn what_cannot_be_written_down_is_a_503_in_the_same_form_and_no_token() {
+    let server = Server::start_with(options()).await;
+    let tenant = server.tenant("acme").await;
+    let key = refreshing_key(&tenant, "app").await;
+    let token = refresh_token(&credentials(&server, &key, &[]).await);
+    let mut database = server.database.superuser().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE audit_heads IN ACCESS EXCLUSIVE MODE").execute(&mut database).await.unwrap();
+    let (nobody, wrong) = (server.anonymous(), server.with(&basic(&format!("{}:wrong", key.id))));
+    let form = [("grant_type", "client_credentials")];
+    let (exchanged, refreshed, refused) =
+        tokio::join!(credentials(&server, &key, &[]), refresh(&nobody, &token, &[]), ask(&wrong, &form));
+    for (what, answer) in [("an exchange", exchanged), ("a refresh", refreshed), ("a refusal", refused)] {
+        assert_refused(what, &answer, 503, "temporarily_unavailable");
+        assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{what}");
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut database).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let again = loop {
+        let answer = refresh(&nobody, &token, &[]).await;
+        if answer.status != StatusCode::SERVICE_UNAVAILABLE || Instant::now() > until {
+            break answer;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    given(&again);
+    family(&mut database, Parts::of(&token).family).await.assert_lives_at(1);
+}
+
+#[actix_web::test]
+async fn a_refusal_of_a_client_is_heard_no_sooner_than_at_the_other_door() {
+    let server = Server::start_with(Options { throttle: UNTHROTTLED, ..Options::default() }).await;
+    let tenant = server.tenant("acme").await;
+    let key = tenant.app_key("app", &SCOPES).await;
+    let form = [("grant_type", "client_credentials")];
+    for header in [format!("{}:wrong", key.id), "nokey:S1".into(), "nonsense".into()] {
+        for path in [TOKEN, "/t/nowhere/v1/token"] {
+            let began = Instant::now();
+            assert_refused(&header, &ask_at(&server.with(&basic(&header)), path, &form).await, 401, "invalid_client");
+            assert!(began.elapsed() >= Duration::from_millis(20), "{header} at {path}");
+        }
+    }
 }
 
 #[actix_web::test]

@@ -1,6 +1,7 @@
 //! OAuth's token endpoint (RFC 6749 §3.2): the same exchange and refresh as elsewhere, in the words that every OAuth client
 //! speaks.
 
+use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, post};
 use claviger_issuer::exchange::{Exchange, Granted};
@@ -233,7 +234,8 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Result<
             lend(&req, &issuer, proof, subject, actor_token, reason.as_deref(), wish).await?
         }
     };
-    Ok(HttpResponse::Ok().json(tokens))
+    // RFC 6749 §5.1 wants both this and `Cache-Control: no-store`, which every answer has.
+    Ok(HttpResponse::Ok().insert_header((header::PRAGMA, "no-cache")).json(tokens))
 }
 
 /// What a token should hold; absent is as much as there is.
