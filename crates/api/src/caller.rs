@@ -91,8 +91,12 @@ impl<P: Permission> FromRequest for Caller<P> {
                 Some(presented) => issuer.authenticate(tenant.as_deref(), presented, request_info(&req)).await?,
                 None => signed_in(&req, &issuer, tenant.as_ref()).await?,
             };
-            if let Some(scope) = P::SCOPE {
-                who.require(scope)?;
+            if let Some(scope) = P::SCOPE
+                && let Err(refusal) = who.require(scope)
+            {
+                let operation = format!("operation:{} {}", req.method(), req.match_pattern().unwrap_or_default());
+                issuer.refuse_access(&who, scope, &operation).await?;
+                return Err(refusal.into());
             }
             if P::PERSON {
                 who.person()?;

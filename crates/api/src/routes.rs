@@ -56,7 +56,10 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::scopes::list)
         .service(v1::scopes::delete)
         .service(v1::scopes::available)
+        .service(v1::audit::export)
         .service(v1::audit::list)
+        .service(v1::audit::explain)
+        .service(v1::audit::done_in_my_name)
         .service(well_known::jwks);
 }
 

@@ -12,6 +12,7 @@ use crate::Failure;
 use crate::attempt::Places;
 use crate::audit::ChainKey;
 use crate::clock::Clock;
+use crate::denial::Floods;
 use crate::directory::{Directory, TenantEntry};
 use crate::news;
 use crate::password::Hasher;
@@ -69,6 +70,7 @@ pub struct Issuer {
     pub(crate) directory: Arc<Directory>,
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
+    pub(crate) floods: Floods,
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
 }
@@ -98,6 +100,7 @@ impl Issuer {
             directory,
             recorder,
             failures: Counter::new(),
+            floods: Floods::new(),
             hasher,
             places: Places::new(),
         })

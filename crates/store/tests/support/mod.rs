@@ -18,6 +18,7 @@ use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, SessionId, TenantId, TokenId, UserId};
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
+use claviger_store::ticket::{Holder, Ticket};
 use claviger_store::token_family::{NewFamily, Principal, Successor};
 use claviger_store::user::NewUser;
 use claviger_store::{DatabaseUrls, Store, StoreError};
@@ -268,6 +269,8 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.open_family(&family).await.unwrap();
     scoped.open_session(&session).await.unwrap();
     scoped.count_attempt(&[(BUCKET, 3600)], now).await.unwrap();
+    let ticket = Ticket { holder: Holder::Key(key.clone()), scope: Vec::new(), origin: None };
+    scoped.create_ticket(SecretMac([6; 32]), &ticket, now, now + TimeDelta::minutes(1)).await.unwrap();
     tx.commit().await.unwrap();
     let (slug, family, session) = (slug.to_owned(), family.id, session.id);
     Furnished { tenant, slug, user, username, email, application, application_name, key, user_key, kid, token, family, session }
