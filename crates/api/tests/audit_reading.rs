@@ -75,7 +75,7 @@ async fn each_filter_finds_what_it_says_and_nothing_else() {
         ("limit=0", "limit"),
         ("after=x", "after"),
         ("since=yesterday", "query"),
-        ("order=random", "order"),
+        ("order=random", "newest"),
         ("colour=red", "colour"),
         ("since=2027-01-01T00:00:00Z&until=2026-01-01T00:00:00Z", "until"),
     ] {

@@ -173,7 +173,7 @@ async fn a_token_or_key_of_one_tenant_is_nobody_in_another() {
 }
 
 /// Every operation that is open to all. Whoever adds one adds it here, and says why.
-const OPEN: [&str; 11] = [
+const OPEN: [&str; 12] = [
     "showJwks",
     "showJwksInTenant",
     "showMetadataInTenant",
@@ -184,12 +184,13 @@ const OPEN: [&str; 11] = [
     "showReadiness",
     "showOpenApi",
     "showLoginPageInTenant",
+    "showRequestKeyPageInTenant",
     // Says that nobody is signed in.
     "askToSignOutInTenant",
 ];
 
 /// Operations that take proof of their own, and what they answer to whoever has none.
-const PROOF_OF_THEIR_OWN: [(&str, u16); 12] = [
+const PROOF_OF_THEIR_OWN: [(&str, u16); 18] = [
     ("createAuthentication", 404),
     ("logIn", 422),
     ("refreshToken", 422),
@@ -197,6 +198,14 @@ const PROOF_OF_THEIR_OWN: [(&str, u16); 12] = [
     ("revokeToken", 200),
     // Of whom the proxy asks about.
     ("forwardAuth", 403),
+    // Anybody asks, with what is in the body.
+    ("requestKey", 422),
+    ("requestKeyFromPage", 403),
+    // Of a link.
+    ("showConfirmPage", 404),
+    ("confirmFromPage", 403),
+    ("showClaimPage", 404),
+    ("claimFromPage", 403),
     // Pages: without a session they lead to the login page, without their own form's token they do nothing.
     ("signIn", 400),
     ("signOut", 200),
@@ -251,6 +260,10 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("changeKey", Some("keys:write")),
         ("rotateKey", Some("keys:write")),
         ("revokeKey", Some("keys:write")),
+        ("listKeyRequests", Some("keys:read")),
+        ("showKeyRequest", Some("keys:read")),
+        ("approveKeyRequest", Some("keys:write")),
+        ("denyKeyRequest", Some("keys:write")),
         ("verify", Some("verify")),
         ("verifyBatch", Some("verify")),
         ("createWsTicket", None),

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_flood_of_refusals_is_counted_and_not_written() {
         let floods = Floods::new();
-        let at = |seconds| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let written = (0..1000).filter(|_| floods.admit(1, at(0)).is_some()).count();
         assert_eq!(written, 10);
         assert_eq!(floods.admit(2, at(0)), Some(0), "another caller is another count");

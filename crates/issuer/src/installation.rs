@@ -5,6 +5,7 @@ use std::sync::Arc;
 use claviger_store::change::Change;
 use claviger_store::id::{FamilyId, TenantId, TokenId};
 use claviger_store::{Store, StoreError, Tx};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -71,6 +72,8 @@ pub struct Issuer {
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
     pub(crate) floods: Floods,
+    pub(crate) mail_vault: Vault,
+    pub(crate) mail_written: broadcast::Sender<TenantId>,
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
 }
@@ -101,6 +104,8 @@ impl Issuer {
             recorder,
             failures: Counter::new(),
             floods: Floods::new(),
+            mail_vault: vault("mail")?,
+            mail_written: broadcast::channel(256).0,
             hasher,
             places: Places::new(),
         })
