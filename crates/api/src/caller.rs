@@ -10,6 +10,7 @@ use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use claviger_issuer::audit::Actor;
 use claviger_issuer::settings::RequestInfo;
+use claviger_issuer::verify::Transport;
 use claviger_issuer::{Issuer, Refusal, TenantEntry, caller};
 use claviger_store::id::TenantId;
 
@@ -25,6 +26,15 @@ pub(crate) trait Permission: 'static {
     const PLATFORM: bool = false;
     /// True for what only a person has, and no key.
     const PERSON: bool = false;
+    /// How a key must be allowed to be used for it.
+    const TRANSPORT: Transport = Transport::Http;
+}
+
+/// Whoever is about to open a WebSocket.
+pub(crate) struct ForWebSocket;
+impl Permission for ForWebSocket {
+    const SCOPE: Option<&'static str> = None;
+    const TRANSPORT: Transport = Transport::Ws;
 }
 
 /// Somebody who logged in.
@@ -88,7 +98,10 @@ impl<P: Permission> FromRequest for Caller<P> {
             let issuer = issuer(&req)?;
             let tenant = path_tenant(&req).await?;
             let who = match credentials::presented(&req, &issuer.settings().brand) {
-                Some(presented) => issuer.authenticate(tenant.as_deref(), presented, request_info(&req)).await?,
+                Some(presented) => {
+                    let request = RequestInfo { transport: P::TRANSPORT, ..request_info(&req) };
+                    issuer.authenticate(tenant.as_deref(), presented, request).await?
+                }
                 None => signed_in(&req, &issuer, tenant.as_ref()).await?,
             };
             if let Some(scope) = P::SCOPE
@@ -129,7 +142,7 @@ pub(crate) fn issuer(req: &HttpRequest) -> Result<Data<Issuer>, Answer> {
 
 /// The request's id and origin, as the border found them.
 pub(crate) fn request_info(req: &HttpRequest) -> RequestInfo {
-    req.extensions().get::<RequestInfo>().cloned().unwrap_or(RequestInfo { id: String::new(), address: None })
+    req.extensions().get::<RequestInfo>().cloned().unwrap_or_else(|| RequestInfo::new(String::new(), None))
 }
 
 /// The one resolver of a tenant from a path: `/t/{tenant}/…`. `None` at the root, where the credential names it; 404

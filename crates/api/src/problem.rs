@@ -169,6 +169,12 @@ impl From<Refusal> for Answer {
                 answer.retry_after = Some(retry_after);
                 answer
             }
+            Refusal::UsedUp { reason, retry_after } => {
+                let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, reason, text);
+                answer.retry_after = Some(retry_after);
+                answer
+            }
+            Refusal::KeyLimit(reason) => Self::new(StatusCode::FORBIDDEN, reason, text),
             Refusal::InvalidScope(_) => Self::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_scope",

@@ -190,7 +190,8 @@ const OPEN: [&str; 12] = [
 ];
 
 /// Operations that take proof of their own, and what they answer to whoever has none.
-const PROOF_OF_THEIR_OWN: [(&str, u16); 18] = [
+const PROOF_OF_THEIR_OWN: [(&str, u16); 19] = [
+    ("revokePresentedKey", 401),
     ("createAuthentication", 404),
     ("logIn", 422),
     ("refreshToken", 422),
@@ -224,7 +225,18 @@ fn own_proof(operation: &Operation) -> Option<u16> {
 }
 
 /// What only a person has. Keys are told so.
-const PERSONS: [&str; 6] = ["logOut", "listMyLogins", "endMyLogins", "endMyLogin", "changeMyPassword", "listDoneInMyName"];
+const PERSONS: [&str; 10] = [
+    "createMyKey",
+    "listMyKeys",
+    "rotateMyKey",
+    "revokeMyKey",
+    "logOut",
+    "listMyLogins",
+    "endMyLogins",
+    "endMyLogin",
+    "changeMyPassword",
+    "listDoneInMyName",
+];
 
 fn is_persons(operation: &Operation) -> bool {
     PERSONS.contains(&operation.root_id())
@@ -236,6 +248,11 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("showMe", None),
         ("introspectToken", None),
         ("logOut", None),
+        ("createMyKey", None),
+        ("listMyKeys", None),
+        ("rotateMyKey", None),
+        ("revokeMyKey", None),
+        ("revokeKeys", Some("keys:write")),
         ("listMyLogins", None),
         ("endMyLogins", None),
         ("endMyLogin", None),
@@ -299,8 +316,8 @@ async fn p28_without_credentials_every_operation_but_the_listed_is_401() {
     server.default_tenant().await;
     server.tenant("acme").await;
     let (open, closed): (Vec<_>, Vec<_>) = operations().into_iter().partition(is_open);
-    // Four of those with proof of their own are at the root too.
-    assert_eq!(open.len(), OPEN.len() + PROOF_OF_THEIR_OWN.len() + 4, "an operation of the list is gone");
+    // Five of those with proof of their own are at the root too.
+    assert_eq!(open.len(), OPEN.len() + PROOF_OF_THEIR_OWN.len() + 5, "an operation of the list is gone");
     for operation in &open {
         assert!(!operation.needs_caller, "{}", operation.id);
         let answer = operation.call(&server.anonymous(), &operation.path("acme", "x")).await;

@@ -321,7 +321,8 @@ async fn p16_every_cause_of_a_refusal_is_told_alike_and_written_down_apart() {
         acting: Default::default(),
         token_lifetime: None,
         refresh: false,
-        expires_at: Some(server.clock.now() + TimeDelta::seconds(60)),
+        expires_at: Some(Some(server.clock.now() + TimeDelta::seconds(60))),
+        limits: claviger_issuer::limits::KeyLimits::default(),
         import: None,
     };
     let made = issuer.create_key(tenant.id, &operator, order).await.unwrap();
@@ -827,7 +828,8 @@ async fn a_token_never_outlives_its_key() {
         acting: Default::default(),
         token_lifetime: Some(3600),
         refresh: false,
-        expires_at: Some(expires_at),
+        expires_at: Some(Some(expires_at)),
+        limits: claviger_issuer::limits::KeyLimits::default(),
         import: None,
     };
     let made = server.issuer.create_key(tenant.id, &Actor::operator(), order).await.unwrap();

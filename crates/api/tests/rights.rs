@@ -184,6 +184,7 @@ async fn the_tenants_policy_is_a_ceiling_over_every_key() {
         token_lifetime: None,
         refresh: false,
         expires_at: None,
+        limits: claviger_issuer::limits::KeyLimits::default(),
         import: None,
     };
     assert!(server.issuer.create_key(tenant.id, &actor, order(&["memory:read"])).await.is_err());

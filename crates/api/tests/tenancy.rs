@@ -276,6 +276,7 @@ async fn p30_a_key_handed_to_the_wrong_owner_kind_stays_in_its_tenant() {
         token_lifetime: None,
         refresh: false,
         expires_at: None,
+        limits: claviger_issuer::limits::KeyLimits::default(),
         import: None,
     };
     let actor = claviger_issuer::audit::Actor::operator();

@@ -111,6 +111,7 @@ async fn order_key(tenant: &Tenant<'_>, owner: Owner, refresh: bool, import: Opt
         token_lifetime: None,
         refresh,
         expires_at: None,
+        limits: claviger_issuer::limits::KeyLimits::default(),
         import: import.map(SecretString::from),
     };
     let made = tenant.server.issuer.create_key(tenant.id, &Actor::operator(), order).await.unwrap();

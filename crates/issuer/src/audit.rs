@@ -81,7 +81,7 @@ impl Actor {
             name: "operator:cli".into(),
             subject: String::new(),
             authority: Authority::Operator,
-            request: RequestInfo { id: String::new(), address: None },
+            request: RequestInfo::new(String::new(), None),
         }
     }
 

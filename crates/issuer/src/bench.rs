@@ -73,6 +73,7 @@ impl BareExchange {
             actor: None,
             roles: None,
             scope: &self.scope,
+            allowed_ips: &[],
             narrowed: false,
             lifetime: Some(86_400),
             not_after: None,

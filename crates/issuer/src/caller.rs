@@ -224,6 +224,12 @@ impl Issuer {
             Presented::Token(token) => {
                 let VerifiedToken { principal, scopes, acting, token, .. } =
                     self.verify_token(tenant, &token, For::Us, now).await?;
+                if let Principal::Key(key) = &principal {
+                    self.use_key(key, &request, now).await.map_err(|failure| match failure {
+                        Failure::Refusal(Refusal::KeyLimit(_)) => KEY_GONE.into(),
+                        failure => failure,
+                    })?;
+                }
                 Ok(Caller { principal, scopes, acting, token_ends: token.expires_at, request })
             }
             Presented::Pair(credential) => match self.verify_pair(tenant, credential, &request, now).await {

@@ -18,6 +18,7 @@ use claviger_store::tenant::Tenant;
 use claviger_store::token_family::TokenFamily;
 use moka::sync::Cache;
 
+use crate::limits::KeyLimits;
 use crate::rights::Catalogue;
 use crate::scope::ScopeSet;
 use crate::settings::{Settings, TenantSettings};
@@ -64,6 +65,8 @@ pub struct KeyEntry {
     pub key: ApiKey,
     /// What it may do.
     pub(crate) scopes: Arc<ScopeSet>,
+    /// Where, how and how often it may be used.
+    pub(crate) limits: KeyLimits,
     pub(crate) secrets: Vec<StoredSecret>,
 }
 
@@ -262,7 +265,8 @@ impl Directory {
         let mut scoped = tx.tenant(tenant).await?;
         let Some(key) = scoped.key(id).await? else { return Ok(None) };
         let secrets = scoped.key_secrets(id).await?;
-        Ok(Some(KeyEntry { tenant, scopes: Arc::new(ScopeSet::kept(&key.scopes)), key, secrets }))
+        let limits = KeyLimits::kept(&key.limits).ok_or_else(|| Fault::Internal(format!("the limits of key {id}")))?;
+        Ok(Some(KeyEntry { tenant, scopes: Arc::new(ScopeSet::kept(&key.scopes)), limits, key, secrets }))
     }
 
     async fn load_owner(&self, tenant: TenantId, owner: Owner) -> Result<Option<OwnerNow>, Failure> {

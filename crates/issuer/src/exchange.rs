@@ -226,6 +226,7 @@ impl Issuer {
             actor: None,
             scope,
             narrowed: false,
+            allowed_ips: &entry.limits.allowed_ips,
             lifetime: Some(verified.lifetime(self.settings.token_lifetime)),
             not_after: match &opening {
                 Some((_, opening)) => opening.family.as_ref().map(|family| family.ends_at),
@@ -348,10 +349,34 @@ impl Issuer {
             // Asked again, because others may have failed while we looked: then even the right secret is not told.
             Ok(verified) => match self.failures.blocked(&attempt, rule, now) {
                 Some(retry_after) => Err(Refusal::Throttled { retry_after }.into()),
-                None => Ok(verified),
+                None => match self.use_key(&verified, request, now).await {
+                    Ok(()) => Ok(verified),
+                    // From elsewhere it is no better than a wrong one, but for whoever asks what it is good for.
+                    Err(Failure::Refusal(Refusal::KeyLimit(_))) if purpose == Purpose::Own => Err(Refusal::InvalidPair.into()),
+                    Err(failure) => Err(failure),
+                },
             },
             Err(refused) => Err(self.refuse_pair(refused, &attempt, rule, request, now).await?.into()),
         }
+    }
+
+    /// Every use of a key, itself or by a token of it, passes here: whether it may be used from there and so, and how often.
+    pub(crate) async fn use_key(&self, key: &VerifiedKey, request: &RequestInfo, now: DateTime<Utc>) -> Result<(), Failure> {
+        let entry = &key.entry;
+        let admitted = match entry.limits.admits(request.address, request.transport) {
+            Ok(()) => self.take(key, request, now).await,
+            Err(reason) => Err(Refusal::KeyLimit(reason).into()),
+        };
+        match &admitted {
+            Ok(()) => self.note_use(entry.tenant, &entry.key.id, request, now),
+            Err(Failure::Refusal(Refusal::KeyLimit(reason) | Refusal::UsedUp { reason, .. })) => {
+                let mut draft = self.exchange_draft(entry, Outcome::Refused, request, json!({ "reason": reason }), now);
+                draft.action = "key.use";
+                self.write_refusal(entry.tenant, draft).await?;
+            }
+            Err(_) => {}
+        }
+        admitted
     }
 
     /// Counts a failure and writes it down.

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::Failure;
 use crate::attempt::Places;
 use crate::audit::ChainKey;
+use crate::budget::Budgets;
 use crate::clock::Clock;
 use crate::denial::Floods;
 use crate::directory::{Directory, TenantEntry};
@@ -22,6 +23,7 @@ use crate::record::Recorder;
 use crate::secret::Peppers;
 use crate::settings::Settings;
 use crate::throttle::Counter;
+use crate::usage::Uses;
 use crate::vault::{MasterKey, Vault};
 
 /// What an issuer is made of.
@@ -72,6 +74,8 @@ pub struct Issuer {
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
     pub(crate) floods: Floods,
+    pub(crate) budgets: Budgets,
+    pub(crate) uses: Uses,
     pub(crate) mail_vault: Vault,
     pub(crate) mail_written: broadcast::Sender<TenantId>,
     pub(crate) hasher: Hasher,
@@ -104,6 +108,8 @@ impl Issuer {
             recorder,
             failures: Counter::new(),
             floods: Floods::new(),
+            budgets: Budgets::new(),
+            uses: Uses::default(),
             mail_vault: vault("mail")?,
             mail_written: broadcast::channel(256).0,
             hasher,

@@ -3,20 +3,25 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::TenantTx;
 use claviger_store::api_key::{ApiKey, KEY_ID_TAKEN, KeyStatus, NewKey, SecretMac, StoredSecret};
-use claviger_store::id::{KeyId, Owner, TenantId};
+use claviger_store::id::{KeyId, Owner, TenantId, UserId};
 use claviger_store::token_family::{EndedBy, Principal};
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::acting::ActingRule;
-use crate::audit::{Actor, Draft, append};
+use crate::audit::{Actor, Authority, Draft, append};
 use crate::directory::TenantEntry;
+use crate::exchange::Purpose;
 use crate::grant::{KeyGrant, to_key};
+use crate::limits::{KeyLimits, Quota, RateLimit};
 use crate::role::checked_roles;
 use crate::scope::ScopeSet;
 use crate::secret::{AppKeyCredential, SHORTEST_IMPORTED_SECRET, new_key_id, new_secret};
-use crate::settings::check_lifetime;
+use crate::settings::{RequestInfo, check_lifetime};
+use crate::standing::{Fallen, standing};
 use crate::tenant::check_name;
+use crate::verify::Transport;
 use crate::{Failure, Fault, Issuer, Refusal};
 
 /// Longest overlap of two secrets, in seconds: 30 days.
@@ -41,8 +46,10 @@ pub struct KeyOrder {
     pub token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
     pub refresh: bool,
-    /// When it ends.
-    pub expires_at: Option<DateTime<Utc>>,
+    /// When it ends; `None` is as the tenant's rule says, `Some(None)` never.
+    pub expires_at: Option<Option<DateTime<Utc>>>,
+    /// Where, how and how often it may be used.
+    pub limits: KeyLimits,
     /// A pair made elsewhere, as `key:secret`; `None` makes a new one.
     pub import: Option<SecretString>,
 }
@@ -68,8 +75,45 @@ pub struct KeyChange {
     pub refresh: Option<bool>,
     /// When it ends; `Some(None)` is never.
     pub expires_at: Option<Option<DateTime<Utc>>>,
+    /// Where, how and how often it may be used.
+    pub limits: LimitsChange,
     /// Whether it may be exchanged.
     pub disabled: Option<bool>,
+}
+
+/// What to change of a key's limits; `None` leaves as it is.
+#[derive(Default)]
+pub struct LimitsChange {
+    /// Networks that it may be used from; empty is everywhere.
+    pub allowed_ips: Option<Vec<IpNet>>,
+    /// How it may be used; empty is every way.
+    pub transports: Option<Vec<Transport>>,
+    /// How often in a short time; `Some(None)` sets no limit.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// How often in a day or month; `Some(None)` sets no limit.
+    pub quota: Option<Option<Quota>>,
+}
+
+impl LimitsChange {
+    /// What they are then; `None` when nothing changes.
+    fn apply(self, before: &KeyLimits) -> Option<KeyLimits> {
+        let Self { allowed_ips, transports, rate_limit, quota } = self;
+        let after = KeyLimits {
+            allowed_ips: allowed_ips.unwrap_or_else(|| before.allowed_ips.clone()),
+            transports: transports.unwrap_or_else(|| before.transports.clone()),
+            rate_limit: rate_limit.unwrap_or(before.rate_limit),
+            quota: quota.unwrap_or(before.quota),
+        };
+        (after != *before).then_some(after)
+    }
+}
+
+/// Whose keys are revoked together, and which of them.
+pub struct BulkRevocation {
+    /// The owner.
+    pub owner: Owner,
+    /// A key that is kept.
+    pub except: Option<KeyId>,
 }
 
 /// A key with the secret that is shown this once.
@@ -91,11 +135,9 @@ fn check_acting_given(actor: &Actor) -> Result<(), Refusal> {
     actor.authority.check_gives(["users:impersonate"])
 }
 
-fn check_end(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), Refusal> {
-    match expires_at {
-        Some(end) if end <= now => Err(Refusal::invalid("expires_at", "is in the past")),
-        _ => Ok(()),
-    }
+/// Limits as they are kept.
+fn limits_value(limits: &KeyLimits) -> Result<serde_json::Value, Fault> {
+    serde_json::to_value(limits).map_err(|error| Fault::Internal(error.to_string()))
 }
 
 /// The slot for the next secret: a free one or one that has ended, else the one that was superseded already. By state
@@ -134,10 +176,11 @@ impl Issuer {
         now: DateTime<Utc>,
         deeds: &mut Vec<Draft>,
     ) -> Result<MadeKey, Failure> {
-        let KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, import } = order;
+        let KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, limits, import } = order;
         check_name("name", &name)?;
         check_lifetime(token_lifetime)?;
-        check_end(expires_at, now)?;
+        let expires_at = tenant.settings.keys().end(expires_at, now)?;
+        limits.check()?;
         let scopes = ScopeSet::granted(&scopes)?;
         let roles = checked_roles(&roles)?;
         let imported = import.is_some();
@@ -178,6 +221,11 @@ impl Issuer {
             detail["act_as"] = json!(act_as);
             detail["agents"] = json!(agents);
         }
+        if limits != KeyLimits::default() {
+            let kept = limits_value(&limits)?;
+            tx.set_key_limits(&id, &kept).await?;
+            detail["limits"] = kept;
+        }
         deeds.push(actor.did("key.create", format!("key:{id}"), detail, now));
         let key = tx.key(&id).await?;
         let key = key.ok_or_else(|| Fault::Internal("a new key is not there".into()))?;
@@ -208,6 +256,7 @@ impl Issuer {
 
     /// A key, revoked ones too.
     pub async fn find_key(&self, tenant: TenantId, id: &KeyId) -> Result<ApiKey, Failure> {
+        self.write_uses().await?;
         let mut tx = self.store.begin_in(tenant).await?;
         Ok(tx.tenant(tenant).await?.key(id).await?.ok_or(Refusal::NotFound)?)
     }
@@ -220,6 +269,7 @@ impl Issuer {
         after: Option<&KeyId>,
         limit: u16,
     ) -> Result<Vec<ApiKey>, Failure> {
+        self.write_uses().await?;
         let mut tx = self.store.begin_in(tenant).await?;
         Ok(tx.tenant(tenant).await?.list_keys(owner, after, limit).await?)
     }
@@ -227,8 +277,20 @@ impl Issuer {
     /// Changes a key.
     pub async fn change_key(&self, tenant: TenantId, actor: &Actor, id: &KeyId, change: KeyChange) -> Result<ApiKey, Failure> {
         let now = self.clock.now();
-        let KeyChange { name, scopes, roles, act_as, act_as_default, agents, token_lifetime, refresh, expires_at, disabled } =
-            change;
+        let KeyChange {
+            name,
+            scopes,
+            roles,
+            act_as,
+            act_as_default,
+            agents,
+            token_lifetime,
+            refresh,
+            expires_at,
+            limits,
+            disabled,
+        } = change;
+        let entry = self.entry_of(tenant).await?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let before = living_key(&mut scoped, id).await?;
@@ -254,7 +316,6 @@ impl Issuer {
             deeds.push(actor.did("key.update", &target, json!({ "act_as": act_as, "agents": agents }), now));
         }
         if scopes.is_some() || roles.is_some() {
-            let entry = self.entry_of(tenant).await?;
             // What it holds already, somebody gave who could.
             let added = |new: &[String], old: &[String]| new.iter().filter(|one| !old.contains(one)).cloned().collect::<Vec<_>>();
             let new_scopes = ScopeSet::granted(scopes.as_deref().unwrap_or(&before.scopes))?;
@@ -280,10 +341,10 @@ impl Issuer {
             };
             let token_lifetime = token_lifetime.unwrap_or(before.token_lifetime);
             let refresh = refresh.unwrap_or(before.refresh);
-            if let Some(end) = expires_at {
-                check_end(end, now)?;
-            }
-            let expires_at = expires_at.unwrap_or(before.expires_at);
+            let expires_at = match expires_at {
+                Some(wished) => entry.settings.keys().end(Some(wished), now)?,
+                None => before.expires_at,
+            };
             check_name("name", &name)?;
             check_lifetime(token_lifetime)?;
             scoped.update_key(id, &name, &scopes, token_lifetime, refresh, expires_at).await?;
@@ -292,8 +353,15 @@ impl Issuer {
             });
             deeds.push(actor.did("key.update", &target, detail, now));
         }
+        let kept = KeyLimits::kept(&before.limits).ok_or_else(|| Fault::Internal(format!("the limits of key {id}")))?;
+        if let Some(limits) = limits.apply(&kept) {
+            limits.check()?;
+            let value = limits_value(&limits)?;
+            scoped.set_key_limits(id, &value).await?;
+            deeds.push(actor.did("key.update", &target, json!({ "limits": value }), now));
+        }
         if let Some(disabled) = disabled
-            && scoped.set_key_disabled(id, disabled.then_some((now, actor.name.as_str()))).await?
+            && scoped.set_key_disabled(id, disabled.then_some(actor.name.as_str()), now).await?
         {
             deeds.push(actor.did(if disabled { "key.disable" } else { "key.enable" }, &target, json!({}), now));
         }
@@ -363,7 +431,77 @@ impl Issuer {
         self.forget("api_keys", tenant, id);
         Ok(())
     }
+
+    /// Revokes a key for whoever holds its secret, from wherever that is: who finds a pair in the open can end it.
+    pub async fn revoke_by_possession(
+        &self,
+        tenant: Option<&TenantEntry>,
+        credential: Option<AppKeyCredential>,
+        request: &RequestInfo,
+    ) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let Some(id) = credential.as_ref().map(|pair| pair.key.clone()) else { return Err(Refusal::Unauthenticated.into()) };
+        match self.verify_pair_for(Purpose::Any, tenant, credential, request, now).await {
+            Ok(_) | Err(Failure::Refusal(Refusal::KeyLimit(_) | Refusal::UsedUp { .. })) => {}
+            Err(Failure::Refusal(Refusal::InvalidPair)) => return Err(Refusal::Unauthenticated.into()),
+            Err(failure) => return Err(failure),
+        }
+        let entry = self.directory.key(&id).await?.ok_or(Refusal::Unauthenticated)?;
+        let actor = Actor {
+            name: format!("key:{id}"),
+            subject: entry.key.owner.to_string(),
+            authority: Authority::Scopes(ScopeSet::default()),
+            request: request.clone(),
+        };
+        self.revoke_key(entry.tenant, &actor, &id).await
+    }
+
+    /// A key of this person; anybody else's is none.
+    pub async fn key_of(&self, tenant: TenantId, user: UserId, id: &KeyId) -> Result<ApiKey, Failure> {
+        let key = self.find_key(tenant, id).await?;
+        match key.owner == Owner::User(user) && !matches!(key.status, KeyStatus::Revoked(_)) {
+            true => Ok(key),
+            false => Err(Refusal::NotFound.into()),
+        }
+    }
+
+    /// Revokes every key of an owner for good, at once or not at all. Returns them.
+    pub async fn revoke_keys(&self, tenant: TenantId, actor: &Actor, which: &BulkRevocation) -> Result<Vec<KeyId>, Failure> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        check_owner(&mut scoped, which.owner).await?;
+        let revoked = scoped.revoke_keys_of(which.owner, which.except.as_ref(), now, &actor.name).await?;
+        let mut families = Vec::new();
+        for id in &revoked {
+            families.extend(scoped.end_families(&Principal::Key(id.clone()), now, &actor.name, EndedBy::Key).await?);
+        }
+        let deeds = revoked.iter().map(|id| {
+            let detail = json!({ "bulk": which.owner.to_string() });
+            actor.did("key.revoke", format!("key:{id}"), detail, now)
+        });
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds.collect::<Vec<_>>()).await?;
+        self.commit_logins(tx, tenant, None, &families).await?;
+        for id in &revoked {
+            self.forget("api_keys", tenant, id);
+        }
+        Ok(revoked)
+    }
+
+    /// What whoever manages a key hears of it: `active`, or why it cannot be used.
+    pub async fn verdict(&self, tenant: TenantId, key: &ApiKey) -> Result<&'static str, Failure> {
+        let entry = self.entry_of(tenant).await?;
+        let owner = self.directory.owner(tenant, key.owner).await?;
+        Ok(match standing(&entry, &owner, Some(key), None, self.clock.now()) {
+            Ok(()) => "active",
+            Err(Fallen::KeyDisabled) if matches!(&key.status, KeyStatus::Disabled(by) if by.by == DORMANT) => "dormant",
+            Err(fallen) => fallen.reason(),
+        })
+    }
 }
+
+/// Who disables keys that nobody uses.
+pub(crate) const DORMANT: &str = "system:dormant";
 
 /// A key that is not revoked, locked.
 async fn living_key(tx: &mut TenantTx<'_>, id: &KeyId) -> Result<ApiKey, Failure> {

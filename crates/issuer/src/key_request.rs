@@ -22,6 +22,7 @@ use crate::attempt::Bucket;
 use crate::audit::{Actor, Authority, append};
 use crate::directory::TenantEntry;
 use crate::key::{KeyOrder, MadeKey};
+use crate::limits::KeyLimits;
 use crate::mail::Mail;
 use crate::scope::ScopeSet;
 use crate::secret::new_link;
@@ -389,7 +390,8 @@ impl Issuer {
             acting: ActingRule::default(),
             token_lifetime: None,
             refresh: false,
-            expires_at,
+            expires_at: Some(expires_at),
+            limits: KeyLimits::default(),
             import: None,
         };
         // The person was made for this key, or confirmed it: what the key holds is given to them too.

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::id::{FamilyId, KeyId, TenantId, TokenId};
 use claviger_store::issued_token::UNENDING;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::random::Random;
@@ -35,6 +36,8 @@ pub struct Grant<'a> {
     pub actor: Option<&'a str>,
     /// What it allows.
     pub scope: &'a ScopeSet,
+    /// Networks that it may be used from; empty is everywhere.
+    pub allowed_ips: &'a [IpNet],
     /// Whether less was asked for than its login was granted.
     pub narrowed: bool,
     /// Seconds; `None` for a token without an end.
@@ -64,7 +67,7 @@ impl Minted {
 }
 
 /// The claims of an access token (RFC 9068 §2.2), and ours: `tid` the tenant, `key_id` the API key, `sid` the login, `narrowed`
-/// where less was asked for than the login was granted.
+/// where less was asked for than the login was granted, `allowed_ips` where a key may be used from some networks only.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -86,6 +89,8 @@ struct Claims<'a> {
     roles: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    allowed_ips: &'a [IpNet],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     narrowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +124,7 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
         username: grant.username,
         roles: grant.roles,
         scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
+        allowed_ips: grant.allowed_ips,
         narrowed: grant.narrowed,
         act: grant.actor.map(|sub| Act { sub }),
     };
@@ -164,6 +170,7 @@ mod tests {
             roles: None,
             actor: None,
             scope: &scope,
+            allowed_ips: &[],
             narrowed: false,
             lifetime: Some(60),
             not_after: None,
@@ -183,6 +190,7 @@ mod tests {
             username: None,
             roles: None,
             scope: Some("events:read events:write".into()),
+            allowed_ips: &[],
             narrowed: false,
             act: None,
         };
@@ -221,6 +229,7 @@ mod tests {
                 roles: None,
                 actor: None,
                 scope: &scope,
+                allowed_ips: &[],
                 narrowed: false,
                 lifetime: Some(3600),
                 not_after: Some(now + TimeDelta::milliseconds(seconds)),

@@ -401,6 +401,10 @@ impl Issuer {
         // Told only to who turns out to hold a good token.
         let mut wish_refused = None;
         let audience = audience(&entry.issuer, &entry.settings.resources, resource);
+        let stands = stands.filter(|stands| {
+            let key = stands.key.as_ref();
+            key.is_none_or(|key| key.entry.limits.admits(request.address, request.transport).is_ok())
+        });
         let granted = stands.filter(|_| client != Client::Other).and_then(|stands| {
             let wish = stands.scope.narrow(scope).and_then(|narrowed| Ok((narrowed.into_owned(), audience?)));
             match wish {
@@ -562,6 +566,7 @@ impl Issuer {
             roles: None,
             actor: None,
             scope,
+            allowed_ips: stands.key.as_ref().map_or(&[], |key| &key.entry.limits.allowed_ips),
             narrowed,
             lifetime: Some(tenant.settings.login_token_lifetime()),
             not_after: Some(family.ends_at),

@@ -17,6 +17,17 @@ pub enum Refusal {
         /// Seconds until the next attempt is looked at.
         retry_after: u64,
     },
+    /// The key may not be used from there, or in that way.
+    #[error("the key may not be used so: {0}")]
+    KeyLimit(&'static str),
+    /// The key's rate limit or quota is used up.
+    #[error("the key's {} is used up; try again in {retry_after} seconds", if *.reason == "rate_limited" { "rate limit" } else { "quota" })]
+    UsedUp {
+        /// `rate_limited` or `quota_exhausted`.
+        reason: &'static str,
+        /// Seconds until there is more.
+        retry_after: u64,
+    },
     /// More was asked for than was granted (RFC 6749 §5.2).
     #[error("the key does not hold the scope `{0}`")]
     InvalidScope(String),

@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::Refusal;
+use crate::budget::Told;
 use crate::key_request::KeyRequestRule;
+use crate::limits::KeyRule;
 use crate::password::{Cost, PasswordPolicy};
 use crate::requirement::{Policy, check_policies};
 use crate::resource::check_resources;
 use crate::rights::Patterns;
+use crate::verify::Transport;
 
 /// Shortest life of a token, in seconds.
 pub const SHORTEST_TOKEN_LIFETIME: i32 = 5;
@@ -83,6 +86,9 @@ pub struct TenantSettings {
     /// What keys may hold at most, as scopes and patterns; `None` is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_scopes: Option<Vec<String>>,
+    /// How long keys live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyRule>,
     /// Requests for developer keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_requests: Option<KeyRequestRule>,
@@ -189,6 +195,9 @@ impl TenantSettings {
             check_login_times("session", idle, absolute)?;
         }
         check_policies(&self.policies)?;
+        if let Some(rule) = &self.keys {
+            rule.check()?;
+        }
         if let Some(rule) = &self.key_requests {
             rule.check()?;
         }
@@ -232,6 +241,12 @@ impl TenantSettings {
     #[must_use]
     pub fn password(&self) -> PasswordPolicy {
         self.password.unwrap_or_default()
+    }
+
+    /// How long keys live.
+    #[must_use]
+    pub fn keys(&self) -> KeyRule {
+        self.keys.unwrap_or_default()
     }
 
     /// Requests for developer keys.
@@ -285,4 +300,18 @@ pub struct RequestInfo {
     pub id: String,
     /// Whom it came from, proxies seen through; `None` for the command line.
     pub address: Option<IpAddr>,
+    /// How its client calls itself.
+    pub agent: Option<String>,
+    /// How the resource was asked for.
+    pub transport: Transport,
+    /// What the answer is to tell of a key's limits.
+    pub told: Told,
+}
+
+impl RequestInfo {
+    /// A plain request.
+    #[must_use]
+    pub fn new(id: String, address: Option<IpAddr>) -> Self {
+        Self { id, address, agent: None, transport: Transport::Http, told: Told::default() }
+    }
 }

@@ -167,6 +167,7 @@ impl Issuer {
             roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
             actor: Some(&acting.subject),
             scope: &scopes,
+            allowed_ips: &[],
             narrowed: true,
             lifetime: Some(LONGEST),
             not_after: ends,

@@ -56,6 +56,7 @@ impl Issuer {
             roles: Some(&person.roles),
             actor: None,
             scope: &scope,
+            allowed_ips: &[],
             narrowed: false,
             lifetime,
             not_after: None,

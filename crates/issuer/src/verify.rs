@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 use claviger_store::id::{KeyId, Owner};
 use claviger_store::ticket::Holder;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::acting::{Acting, ActingRule, holds_more, is_acted_for, may_act_as, without_management};
@@ -42,7 +43,8 @@ use crate::username::Username;
 use crate::{Failure, Issuer, Refusal};
 
 /// How the resource was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// A request.
     Http,
@@ -72,8 +74,6 @@ pub struct Question {
     pub token: Option<SecretString>,
     /// Whom the caller says that it acts for.
     pub user_id: Option<String>,
-    /// How the resource was asked for.
-    pub transport: Transport,
     /// The `Origin` of a WebSocket.
     pub origin: Option<String>,
     /// Whom a token must be for, one of these; empty takes any token of the tenant.
@@ -82,7 +82,7 @@ pub struct Question {
     pub require: Requirement,
     /// Policies of the tenant that are asked for, all of them.
     pub policies: Vec<String>,
-    /// The caller's address, as the resource server saw it, and the id of our own request.
+    /// The caller's address and transport, as the resource server saw them, and the id of our own request.
     pub request: RequestInfo,
 }
 
@@ -119,6 +119,15 @@ pub enum Denied {
     /// Too many failures.
     Throttled {
         /// Seconds until the next attempt is looked at.
+        retry_after: u64,
+    },
+    /// The key may not be used from there, or in that way. Which, as a word.
+    KeyLimit(&'static str),
+    /// The key's rate limit or quota is used up.
+    UsedUp {
+        /// `rate_limited` or `quota_exhausted`.
+        reason: &'static str,
+        /// Seconds until there is more.
         retry_after: u64,
     },
     /// A token in an address, where it does not belong.
@@ -160,6 +169,7 @@ impl Denied {
             Self::Invalid => "invalid_credentials",
             Self::Token(_) => "invalid_token",
             Self::Throttled { .. } => "too_many_requests",
+            Self::KeyLimit(reason) | Self::UsedUp { reason, .. } => reason,
             Self::TokenInQuery => "token_in_query",
             Self::Ticket => "ticket_not_allowed",
             Self::ActAs => "act_as_not_allowed",
@@ -218,9 +228,8 @@ impl Issuer {
             return Err(Refusal::invalid("policies", format!("name `{shown}`, which this tenant has not")).into());
         }
         let now = self.clock.now();
-        let Question { authorization, impersonating, token, user_id, transport, origin, audiences, require, policies, request } =
-            question;
-        let asked = Asked { transport, origin: origin.as_deref(), audiences: &audiences, request: &request };
+        let Question { authorization, impersonating, token, user_id, origin, audiences, require, policies, request } = question;
+        let asked = Asked { origin: origin.as_deref(), audiences: &audiences, request: &request };
         let proved = match self.prove_shown(tenant, authorization, token, &asked, now).await? {
             Ok(proved) => proved,
             Err(denied) => return Ok(Err(denied)),
@@ -309,12 +318,12 @@ impl Issuer {
         let text = token.expose_secret();
         if is_ticket(text, &self.settings.brand) {
             // Not used up where it does not belong.
-            if asked.transport != Transport::Ws {
+            if asked.request.transport != Transport::Ws {
                 return Ok(Err(Denied::Ticket));
             }
             return self.prove_ticket(tenant, text, asked, now).await;
         }
-        if asked.transport != Transport::Ws || !tenant.settings.ws_query_token {
+        if asked.request.transport != Transport::Ws || !tenant.settings.ws_query_token {
             return Ok(Err(Denied::TokenInQuery));
         }
         match AppKeyCredential::parse(text, &self.settings.brand) {
@@ -343,6 +352,11 @@ impl Issuer {
             Err(Failure::Refusal(_)) => return Ok(Err(Denied::Invalid)),
             Err(failure) => return Err(failure),
         };
+        if let Principal::Key(key) = &principal
+            && let Err(denied) = limited(self.use_key(key, asked.request, now).await)?
+        {
+            return Ok(Err(denied));
+        }
         let scopes = ScopeSet::kept(&ticket.scope).intersection(&principal.scopes());
         Ok(Ok(Proved { principal, scopes, acting: None, ends: None }))
     }
@@ -363,6 +377,11 @@ impl Issuer {
         if !asked.audiences.is_empty() && !token.audience.iter().any(|one| asked.audiences.contains(one)) {
             return Ok(Err(Denied::Token("it is for another audience")));
         }
+        if let Principal::Key(key) = &principal
+            && let Err(denied) = limited(self.use_key(key, asked.request, now).await)?
+        {
+            return Ok(Err(denied));
+        }
         Ok(Ok(Proved { principal, scopes, acting, ends: token.expires_at }))
     }
 
@@ -377,7 +396,7 @@ impl Issuer {
             Ok(key) => key,
             Err(Failure::Refusal(Refusal::InvalidPair)) => return Ok(Err(Denied::Invalid)),
             Err(Failure::Refusal(Refusal::Throttled { retry_after })) => return Ok(Err(Denied::Throttled { retry_after })),
-            Err(failure) => return Err(failure),
+            Err(failure) => return limited(Err(failure)),
         };
         Ok(own_key(key))
     }
@@ -435,7 +454,7 @@ impl Issuer {
                 Ok(key) => return Ok(Ok(key)),
                 Err(Failure::Refusal(Refusal::InvalidPair)) => {}
                 Err(Failure::Refusal(Refusal::Throttled { retry_after })) => denied = Denied::Throttled { retry_after },
-                Err(failure) => return Err(failure),
+                Err(failure) => return limited(Err(failure)),
             }
         }
         Ok(Err(denied))
@@ -558,10 +577,19 @@ impl Issuer {
 
 /// Where and how was asked.
 struct Asked<'a> {
-    transport: Transport,
     origin: Option<&'a str>,
     audiences: &'a [String],
     request: &'a RequestInfo,
+}
+
+/// Whoever proved themselves hears which of the key's limits stands in the way.
+fn limited<T>(outcome: Result<T, Failure>) -> Finding<T> {
+    match outcome {
+        Ok(good) => Ok(Ok(good)),
+        Err(Failure::Refusal(Refusal::KeyLimit(reason))) => Ok(Err(Denied::KeyLimit(reason))),
+        Err(Failure::Refusal(Refusal::UsedUp { reason, retry_after })) => Ok(Err(Denied::UsedUp { reason, retry_after })),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// A key that its holder uses for itself.

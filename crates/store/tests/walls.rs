@@ -60,7 +60,7 @@ const OTHER_POLICIES: [&str; 10] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 25] = [
+const PRIVILEGES: [&str; 26] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -75,6 +75,7 @@ const PRIVILEGES: [&str; 25] = [
     "audit_heads | INSERT,SELECT,UPDATE",
     "changes | DELETE,INSERT,SELECT",
     "issued_tokens | INSERT,SELECT",
+    "key_budgets | INSERT,SELECT,UPDATE",
     // Used once, and gone.
     "key_request_links | DELETE,INSERT,SELECT",
     // Nobody's address is kept for ever.
@@ -169,7 +170,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 20, "{walled:?}");
+    assert_eq!(walled.len(), 21, "{walled:?}");
     walled
 }
 
@@ -714,7 +715,7 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
     assert!(!of_a.set_application_disabled(b.application, by).await.unwrap());
     assert!(!of_a.delete_application(b.application, now, "operator:test").await.unwrap());
     assert!(!of_a.update_key(&b.key, "mine", &[], None, true, None).await.unwrap());
-    assert!(!of_a.set_key_disabled(&b.key, by).await.unwrap());
+    assert!(!of_a.set_key_disabled(&b.key, Some("operator:test"), now).await.unwrap());
     assert!(!of_a.revoke_key(&b.key, now, "operator:test").await.unwrap());
     of_a.end_secret(&b.key, 0, now).await.unwrap();
     assert!(!of_a.set_user_roles(b.user, &["admin".to_owned()]).await.unwrap());

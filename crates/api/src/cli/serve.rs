@@ -10,6 +10,7 @@ use claviger_issuer::acting::ActingRule;
 use claviger_issuer::application::NewApplication;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::key::{KeyOrder, MadeKey};
+use claviger_issuer::limits::KeyLimits;
 use claviger_issuer::scope::MANAGEMENT;
 use claviger_issuer::settings::TenantSettings;
 use claviger_issuer::tenant::NewTenant;
@@ -22,6 +23,8 @@ use super::output;
 use crate::config::Config;
 use crate::server;
 
+/// Between writes of when keys were last used.
+const USES_EVERY: Duration = Duration::from_secs(2);
 /// Between rounds of upkeep.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3600);
 
@@ -47,6 +50,7 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
         config.keep_url(listener.local_addr()?).context("cannot write into the data directory")?;
     }
     let news = issuer.follow_changes(true);
+    let uses = tokio::spawn(write_uses(issuer.clone()));
     let upkeep = tokio::spawn(keep_up(issuer.clone()));
     tokio::spawn(crate::mail::deliver(issuer.clone(), crate::mail::Postman::of(config)?));
     if let Some(listen) = config.metrics_listen {
@@ -73,6 +77,10 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
     }
     news.abort();
     upkeep.abort();
+    uses.abort();
+    if let Err(error) = issuer.write_uses().await {
+        tracing::warn!(error = %error, "when keys were last used could not be written");
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -81,6 +89,16 @@ async fn keep_up(issuer: Arc<Issuer>) {
     loop {
         issuer.upkeep().await;
         tokio::time::sleep(UPKEEP_EVERY).await;
+    }
+}
+
+/// Writes when keys were last used, now and then.
+async fn write_uses(issuer: Arc<Issuer>) {
+    loop {
+        tokio::time::sleep(USES_EVERY).await;
+        if let Err(error) = issuer.write_uses().await {
+            tracing::warn!(error = %error, "when keys were last used could not be written");
+        }
     }
 }
 
@@ -104,6 +122,7 @@ async fn first_start(issuer: &Issuer) -> anyhow::Result<()> {
         token_lifetime: None,
         refresh: false,
         expires_at: None,
+        limits: KeyLimits::default(),
         import: None,
     };
     let MadeKey { key, secret } = issuer.create_key(tenant.id, &actor, order).await?;

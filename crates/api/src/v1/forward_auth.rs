@@ -16,7 +16,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get};
 use claviger_issuer::requirement::Requirement;
-use claviger_issuer::verify::{Allowed, Denied, Question, Transport};
+use claviger_issuer::verify::{Allowed, Denied, Question};
 use claviger_issuer::{Failure, Issuer, Refusal};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -145,7 +145,6 @@ async fn decide(
         impersonating: None,
         token: None,
         user_id: None,
-        transport: Transport::Http,
         origin: None,
         audiences,
         require: Requirement::default(),

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use claviger_issuer::key_request::{AutoApprove, KeyRequestRule};
+use claviger_issuer::limits::KeyRule;
 use claviger_issuer::password::PasswordPolicy;
 use claviger_issuer::requirement::{Policy, Requirement, RolesNeeded, ScopesNeeded};
 use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, TenantSettings, Throttle};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::body::Object;
+use crate::body::{Object, present};
 use crate::v1::verify::{RolesIn, ScopesIn};
 
 /// Settings of a tenant; what is absent is taken from the installation.
@@ -48,6 +49,10 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(example = json!(["events:*"]))]
     key_scopes: Option<Vec<String>>,
+    /// How long keys live.
+    #[serde(default)]
+    #[schema(value_type = Option<KeyRuleIn>)]
+    keys: Option<Object<KeyRuleIn>>,
     /// Requests for developer keys.
     #[serde(default)]
     #[schema(value_type = Option<KeyRequestRuleIn>)]
@@ -147,6 +152,28 @@ pub(crate) struct LoginThrottleIn {
     tenant: Option<i32>,
 }
 
+/// How long keys live.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyRuleIn {
+    /// Days that a key lives when whoever makes it says nothing; 365 if absent, `null` is for ever.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 36_500, example = 90)]
+    default_days: Option<Option<i32>>,
+    /// Most days that a key may live; for ever if absent.
+    #[schema(minimum = 1, maximum = 36_500, example = 365)]
+    max_days: Option<i32>,
+    /// Days without a use after which a key is disabled; never if absent.
+    #[schema(minimum = 1, maximum = 36_500, example = 90)]
+    dormant_days: Option<i32>,
+}
+
+impl From<Object<KeyRuleIn>> for KeyRule {
+    fn from(Object(KeyRuleIn { default_days, max_days, dormant_days }): Object<KeyRuleIn>) -> Self {
+        Self { default_days: default_days.unwrap_or(Self::default().default_days), max_days, dormant_days }
+    }
+}
+
 /// What a tenant makes of requests for keys.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -232,6 +259,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             password,
             login_throttle,
             key_scopes,
+            keys,
             key_requests,
             policies,
             ws_query_token,
@@ -248,6 +276,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
             key_scopes,
+            keys: keys.map(KeyRule::from),
             key_requests: key_requests.map(KeyRequestRule::from),
             policies: policies.into_iter().map(|(name, policy)| (name, Policy::from(policy))).collect(),
             ws_query_token,

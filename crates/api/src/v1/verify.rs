@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use claviger_issuer::Issuer;
 use claviger_issuer::acting::Acting;
+use claviger_issuer::budget::Remaining;
 use claviger_issuer::requirement::{Missing, Requirement, RolesNeeded, ScopesNeeded};
 use claviger_issuer::secret::AppKeyCredential;
 use claviger_issuer::settings::RequestInfo;
@@ -62,12 +63,30 @@ pub(crate) struct VerifyIn {
 }
 
 /// How the resource was asked for.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TransportIn {
     #[default]
     Http,
     Ws,
+}
+
+impl From<TransportIn> for Transport {
+    fn from(transport: TransportIn) -> Self {
+        match transport {
+            TransportIn::Http => Self::Http,
+            TransportIn::Ws => Self::Ws,
+        }
+    }
+}
+
+impl From<Transport> for TransportIn {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Http => Self::Http,
+            Transport::Ws => Self::Ws,
+        }
+    }
 }
 
 /// What is asked for: all of it.
@@ -174,8 +193,32 @@ pub(crate) struct VerifyOut {
     /// When the credential ends, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
+    /// What is left of the rate limit and quota of the caller's key, where it has any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<LimitOut>,
     /// Under which an admin finds out more about a refusal: `GET /v1/decisions/{request_id}`.
     request_id: String,
+}
+
+/// What is left of a limit of a key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LimitOut {
+    /// `rate` or `quota`.
+    policy: &'static str,
+    /// Uses in a window.
+    limit: i64,
+    /// Seconds of a window.
+    window: i64,
+    /// Uses that are left of it.
+    remaining: i64,
+    /// Seconds until it ends.
+    reset: i64,
+}
+
+impl From<Remaining> for LimitOut {
+    fn from(Remaining { kind, limit, window, left, ends_in }: Remaining) -> Self {
+        Self { policy: kind.word(), limit, window, remaining: left, reset: ends_in }
+    }
 }
 
 /// Who acts for the subject.
@@ -267,7 +310,10 @@ pub(crate) async fn batch(
 async fn decide(caller: &Caller<Verify>, issuer: &Issuer, asked: VerifyIn) -> Answered<VerifyOut> {
     let id = caller.who.request.id.clone();
     let question = question(asked, &issuer.settings().brand, &id)?;
-    Ok(rendered(issuer.verify(&caller.who, question).await?, id))
+    let told = question.request.told.clone();
+    let decision = issuer.verify(&caller.who, question).await?;
+    let limits = told.heard().into_iter().map(LimitOut::from).collect();
+    Ok(VerifyOut { limits, ..rendered(decision, id) })
 }
 
 fn question(asked: VerifyIn, brand: &str, request: &str) -> Answered<Question> {
@@ -285,15 +331,11 @@ fn question(asked: VerifyIn, brand: &str, request: &str) -> Answered<Question> {
         impersonating: x_impersonating.map(|text| basic(&text)),
         token,
         user_id,
-        transport: match transport {
-            TransportIn::Http => Transport::Http,
-            TransportIn::Ws => Transport::Ws,
-        },
         origin,
         audiences: audience.into_iter().collect(),
         require: Requirement { scopes, roles: roles.map(RolesNeeded::from).unwrap_or_default() },
         policies,
-        request: RequestInfo { id: request.to_owned(), address: ip },
+        request: RequestInfo { transport: transport.into(), ..RequestInfo::new(request.to_owned(), ip) },
     })
 }
 
@@ -332,6 +374,8 @@ pub(crate) fn told(denied: &Denied) -> (u16, String) {
         Denied::Invalid => (401, "Invalid credentials".into()),
         Denied::Token(why) => (401, format!("The access token is not valid: {why}")),
         Denied::Throttled { retry_after } => (429, format!("Too many failed attempts; try again in {retry_after} seconds")),
+        Denied::KeyLimit(_) => (403, "The key may not be used from here or in this way".into()),
+        Denied::UsedUp { retry_after, .. } => (429, format!("The key's limit is used up; try again in {retry_after} seconds")),
         Denied::TokenInQuery => (403, "A token does not belong into an address: get a ticket at POST /v1/ws-tickets".into()),
         Denied::Ticket => (403, "The ticket is for a WebSocket from another place".into()),
         Denied::ActAs => (403, "The key may not act for this user".into()),
@@ -371,7 +415,7 @@ fn rendered(decision: Decision, request_id: String) -> VerifyOut {
                 _ => None,
             };
             let retry_after = match denied {
-                Denied::Throttled { retry_after } => Some(retry_after),
+                Denied::Throttled { retry_after } | Denied::UsedUp { retry_after, .. } => Some(retry_after),
                 _ => None,
             };
             let reason = Some(denied.word());

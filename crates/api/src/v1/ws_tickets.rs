@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::body::{RawBody, parse};
-use crate::caller::{Anyone, Caller};
+use crate::caller::{Caller, ForWebSocket};
 use crate::problem::Answered;
 
 /// Seconds that a ticket lives when nothing is said.
@@ -53,7 +53,7 @@ pub(crate) struct TicketOut {
     security(("bearer" = []), ("basic" = [])),
 )]
 #[post("/v1/ws-tickets")]
-pub(crate) async fn create(caller: Caller<Anyone>, issuer: Data<Issuer>, body: RawBody) -> Answered<HttpResponse> {
+pub(crate) async fn create(caller: Caller<ForWebSocket>, issuer: Data<Issuer>, body: RawBody) -> Answered<HttpResponse> {
     let asked = if body.0.is_empty() { TicketIn::default() } else { parse(&body.0)? };
     let TicketIn { origin, expires_in } = asked;
     let lifetime = expires_in.unwrap_or(USUAL);

@@ -305,6 +305,7 @@ impl Tenant<'_> {
             token_lifetime: None,
             refresh: false,
             expires_at: None,
+            limits: claviger_issuer::limits::KeyLimits::default(),
             import: None,
         };
         let made = self.server.issuer.create_key(self.id, &Actor::operator(), order).await.unwrap();
