@@ -84,13 +84,14 @@ enum Switch {
     ActorDisabled,
     ActorDeleted,
     AgentsChanged,
+    ActorsScopeTaken,
 }
 
 use Switch::*;
 use Way::*;
 
 /// The columns of [`EXPECTED`].
-const SWITCHES: [Switch; 17] = [
+const SWITCHES: [Switch; 18] = [
     TenantDisabled,
     TenantDeleted,
     UserDisabled,
@@ -108,35 +109,36 @@ const SWITCHES: [Switch; 17] = [
     ActorDisabled,
     ActorDeleted,
     AgentsChanged,
+    ActorsScopeTaken,
 ];
 
 /// `x` is refused, `-` works and has lost what was taken, `o` is not touched.
 ///
 /// What is not touched, and why: a rotation ends a secret and what was refreshed with it, not tokens and tickets that were given
 /// for the secret before; keys are not logins, and logins are not keys: neither ends with the other's password, logout or
-/// revocation; a person's browser session belongs to no client, and their password is theirs; who acts is nothing to what a person
+/// revocation; a person's browser session belongs to no client, and carries no scopes that could be taken; who acts is nothing to what a person
 /// does for themselves; what acts for a person stands on the key that they lent, and not on a login of theirs.
 const EXPECTED: [(Way, &str); 18] = [
     //                     tenant  user    client  key          login   rights  acting
-    //                     off end off end off end off rev exp rot  pwd out role own off end agents
-    (Exchange, "            x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o"),
-    (ClientCredentials, "   x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o"),
-    (RefreshOfKey, "        x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o"),
-    (BasicOfKey, "          x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o"),
-    (TokenOfKey, "          x   x   x   x   x   x   x   x   x   o    o   o   -   -   o   o   o"),
-    (IntrospectTokenOfKey, "x   x   x   x   x   x   x   x   x   o    o   o   -   -   o   o   o"),
-    (VerifyKey, "           x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o"),
-    (VerifyTokenOfKey, "    x   x   x   x   x   x   x   x   x   o    o   o   -   -   o   o   o"),
-    (TicketOfKey, "         x   x   x   x   x   x   x   x   x   o    o   o   -   -   o   o   o"),
-    (Login, "               x   x   x   x   x   x   o   o   o   o    x   o   -   -   o   o   o"),
-    (RefreshOfLogin, "      x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o"),
-    (TokenOfLogin, "        x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o"),
-    (VerifyTokenOfLogin, "  x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o"),
-    (ForwardAuth, "         x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o"),
-    (TicketOfLogin, "       x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o"),
-    (Session, "             x   x   x   x   o   o   o   o   o   o    x   x   -   -   o   o   o"),
-    (TokenExchange, "       x   x   x   x   x   x   x   x   x   x    o   o   -   -   x   x   x"),
-    (ActingToken, "         x   x   x   x   x   x   x   x   x   o    o   o   -   -   x   x   x"),
+    //                     off end off end off end off rev exp rot  pwd out role own off end agt own
+    (Exchange, "            x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o   o"),
+    (ClientCredentials, "   x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o   o"),
+    (RefreshOfKey, "        x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o   o"),
+    (BasicOfKey, "          x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o   o"),
+    (TokenOfKey, "          x   x   x   x   x   x   x   x   x   o    o   o   -   -   o   o   o   o"),
+    (IntrospectTokenOfKey, "x   x   x   x   x   x   x   x   x   o    o   o   -   -   o   o   o   o"),
+    (VerifyKey, "           x   x   x   x   x   x   x   x   x   x    o   o   -   -   o   o   o   o"),
+    (VerifyTokenOfKey, "    x   x   x   x   x   x   x   x   x   o    o   o   -   -   o   o   o   o"),
+    (TicketOfKey, "         x   x   x   x   x   x   x   x   x   o    o   o   -   -   o   o   o   o"),
+    (Login, "               x   x   x   x   x   x   o   o   o   o    x   o   -   -   o   o   o   o"),
+    (RefreshOfLogin, "      x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o   o"),
+    (TokenOfLogin, "        x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o   o"),
+    (VerifyTokenOfLogin, "  x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o   o"),
+    (ForwardAuth, "         x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o   o"),
+    (TicketOfLogin, "       x   x   x   x   x   x   o   o   o   o    x   x   -   -   o   o   o   o"),
+    (Session, "             x   x   x   x   o   o   o   o   o   o    x   x   o   o   o   o   o   o"),
+    (TokenExchange, "       x   x   x   x   x   x   x   x   x   x    o   o   -   -   x   x   x   x"),
+    (ActingToken, "         x   x   x   x   x   x   x   x   x   o    o   o   -   -   x   x   x   -"),
 ];
 
 /// What a way has come to.
@@ -229,8 +231,7 @@ impl<'a> Scene<'a> {
         };
         let plain = key(&owner, json!({ "name": "plain", "scopes": SCOPES })).await;
         let refreshing = key(&owner, json!({ "name": "refreshing", "scopes": SCOPES, "refresh": true })).await;
-        let lent =
-            key(&("user_id", user.clone()), json!({ "name": "lent", "scopes": SCOPES, "agents": ["actor"] })).await;
+        let lent = key(&("user_id", user.clone()), json!({ "name": "lent", "scopes": SCOPES, "agents": ["actor"] })).await;
         let gateway =
             key(&("application_id", application.to_string()), json!({ "name": "gateway", "scopes": ["tokens:exchange"] })).await;
         let mut scene = Scene {
@@ -240,7 +241,9 @@ impl<'a> Scene<'a> {
             token_of_login: String::new(),
             token_of_actor: text(&tenant.log_in("actor", PASSWORD).await["access_token"]),
             acting_token: String::new(),
-            refresh_of_key: RefCell::new(text(&a.with(&refreshing.pair()).post_empty("/v1/authentications").await.json()["refresh_token"])),
+            refresh_of_key: RefCell::new(text(
+                &a.with(&refreshing.pair()).post_empty("/v1/authentications").await.json()["refresh_token"],
+            )),
             refresh_of_login: RefCell::default(),
             tickets_of_key: RefCell::default(),
             tickets_of_login: RefCell::default(),
@@ -271,7 +274,7 @@ impl<'a> Scene<'a> {
         for server in [a, b, a, b] {
             for (way, _) in EXPECTED {
                 let outcome = scene.try_way(server, way).await;
-                assert_eq!(outcome, Outcome::Works(SCOPES.map(str::to_owned).to_vec()), "{switch:?} is not thrown: {way:?}");
+                assert_eq!(outcome, untouched(way), "{switch:?} is not thrown: {way:?}");
             }
         }
         scene
@@ -305,11 +308,9 @@ impl<'a> Scene<'a> {
                 ("subject_token", &lent),
                 ("subject_token_type", IMPERSONATION_KEY),
             ],
-            Some(_) => vec![
-                ("grant_type", EXCHANGE),
-                ("subject_token", &self.token_of_login),
-                ("subject_token_type", ACCESS_TOKEN),
-            ],
+            Some(_) => {
+                vec![("grant_type", EXCHANGE), ("subject_token", &self.token_of_login), ("subject_token_type", ACCESS_TOKEN)]
+            }
         };
         send(self.as_client(server, &self.path("/v1/token")).form(&form)).await
     }
@@ -403,7 +404,8 @@ impl<'a> Scene<'a> {
                 }
                 answered(&send(request).await, 200, &[401])
             }
-            TokenExchange => answered(&self.exchange_token(server).await, 200, &[400, 401]),
+            // 403: who acts must hold what is lent.
+            TokenExchange => answered(&self.exchange_token(server).await, 200, &[400, 401, 403]),
             ActingToken => self.me(server, &bearer(&self.acting_token)).await,
         }
     }
@@ -459,6 +461,7 @@ impl Scene<'_> {
             ScopeTaken => one(&self.admin, Method::PATCH, &user, json!({ "scopes": [] })).await,
             ActorDisabled => one(&self.admin, Method::PATCH, &actor, off).await,
             ActorDeleted => one(&self.admin, Method::DELETE, &actor, Value::Null).await,
+            ActorsScopeTaken => one(&self.admin, Method::PATCH, &actor, json!({ "scopes": [SCOPES[0]] })).await,
             AgentsChanged => one(&self.admin, Method::PATCH, &lent, json!({ "agents": ["somebody-else"] })).await,
         }
     }
@@ -480,8 +483,7 @@ impl Scene<'_> {
             if outcome == expected {
                 break asked;
             }
-            let before = Outcome::Works(SCOPES.map(str::to_owned).to_vec());
-            assert_eq!(outcome, before, "{switch:?}, {way:?}: neither as before nor {expected:?}");
+            assert_eq!(outcome, untouched(way), "{switch:?}, {way:?}: neither as before nor {expected:?}");
             assert!(asked < LIMIT * 3, "{switch:?} does not reach {way:?}");
             tokio::time::sleep(Duration::from_millis(40)).await;
         };
@@ -504,15 +506,23 @@ fn letter(switch: Switch, way: Way) -> char {
     letters[column]
 }
 
+fn works(scopes: &[&str]) -> Outcome {
+    Outcome::Works(scopes.iter().map(|scope| (*scope).to_owned()).collect())
+}
+
+/// What a way comes to while nothing is switched off.
+fn untouched(way: Way) -> Outcome {
+    works(if way == Session { &[] } else { &SCOPES })
+}
+
 fn expected(switch: Switch, way: Way) -> Outcome {
-    let left: &[&str] = match (letter(switch, way), switch) {
-        ('x', _) => return Outcome::Refused,
-        ('-', RoleEmptied) => &SCOPES[1..],
-        ('-', ScopeTaken) => &SCOPES[..1],
-        ('o', _) => &SCOPES,
+    match (letter(switch, way), switch) {
+        ('x', _) => Outcome::Refused,
+        ('-', RoleEmptied) => works(&SCOPES[1..]),
+        ('-', ScopeTaken | ActorsScopeTaken) => works(&SCOPES[..1]),
+        ('o', _) => untouched(way),
         (letter, _) => panic!("{letter} of {switch:?}, {way:?}"),
-    };
-    Outcome::Works(left.iter().map(|scope| (*scope).to_owned()).collect())
+    }
 }
 
 #[actix_web::test]
