@@ -25,6 +25,8 @@ pub(crate) trait Permission: 'static {
     const PLATFORM: bool = false;
     /// True for what only a person has, and no key.
     const PERSON: bool = false;
+    /// True where the cookie of our own pages counts.
+    const COOKIE: bool = false;
 }
 
 /// Somebody who logged in.
@@ -32,6 +34,14 @@ pub(crate) struct APerson;
 impl Permission for APerson {
     const SCOPE: Option<&'static str> = None;
     const PERSON: bool = true;
+    const COOKIE: bool = true;
+}
+
+/// Whoever asks who they are.
+pub(crate) struct Oneself;
+impl Permission for Oneself {
+    const SCOPE: Option<&'static str> = None;
+    const COOKIE: bool = true;
 }
 
 macro_rules! permissions {
@@ -89,7 +99,8 @@ impl<P: Permission> FromRequest for Caller<P> {
             let tenant = path_tenant(&req).await?;
             let who = match credentials::presented(&req, &issuer.settings().brand) {
                 Some(presented) => issuer.authenticate(tenant.as_deref(), presented, request_info(&req)).await?,
-                None => signed_in(&req, &issuer, tenant.as_ref()).await?,
+                None if P::COOKIE => signed_in(&req, &issuer, tenant.as_ref()).await?,
+                None => return Err(Refusal::Unauthenticated.into()),
             };
             if let Some(scope) = P::SCOPE {
                 who.require(scope)?;
