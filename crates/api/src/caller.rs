@@ -102,8 +102,12 @@ impl<P: Permission> FromRequest for Caller<P> {
                 None if P::COOKIE => signed_in(&req, &issuer, tenant.as_ref()).await?,
                 None => return Err(Refusal::Unauthenticated.into()),
             };
-            if let Some(scope) = P::SCOPE {
-                who.require(scope)?;
+            if let Some(scope) = P::SCOPE
+                && let Err(refusal) = who.require(scope)
+            {
+                let operation = format!("operation:{} {}", req.method(), req.match_pattern().unwrap_or_default());
+                issuer.refuse_access(&who, scope, &operation).await?;
+                return Err(refusal.into());
             }
             if P::PERSON {
                 who.person()?;

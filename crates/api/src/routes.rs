@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::problem::Answer;
-use crate::{account_page, docs, health, login_page, pages, v1, well_known};
+use crate::{account_page, docs, health, login_page, pages, request_pages, v1, well_known};
 
 /// What every tenant serves under `/t/{tenant}`, and the root for whichever tenant the credential names.
 pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
@@ -38,6 +38,10 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::applications::show)
         .service(v1::applications::change)
         .service(v1::applications::delete)
+        .service(v1::key_requests::list)
+        .service(v1::key_requests::show)
+        .service(v1::key_requests::approve)
+        .service(v1::key_requests::deny)
         .service(v1::keys::create)
         .service(v1::keys::list)
         .service(v1::keys::rotate)
@@ -56,7 +60,10 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::scopes::list)
         .service(v1::scopes::delete)
         .service(v1::scopes::available)
+        .service(v1::audit::export)
         .service(v1::audit::list)
+        .service(v1::audit::explain)
+        .service(v1::audit::done_in_my_name)
         .service(well_known::jwks);
 }
 
@@ -66,6 +73,13 @@ pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
     routes
         .service(v1::login::create)
         .service(v1::forward_auth::show)
+        .service(v1::key_requests::create)
+        .service(request_pages::show_request)
+        .service(request_pages::request)
+        .service(request_pages::show_confirm)
+        .service(request_pages::confirm)
+        .service(request_pages::show_claim)
+        .service(request_pages::claim)
         .service(well_known::metadata)
         .service(login_page::show)
         .service(login_page::sign_in)

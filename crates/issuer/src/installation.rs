@@ -5,6 +5,7 @@ use std::sync::Arc;
 use claviger_store::change::Change;
 use claviger_store::id::{FamilyId, TenantId, TokenId};
 use claviger_store::{Store, StoreError, Tx};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -12,6 +13,7 @@ use crate::Failure;
 use crate::attempt::Places;
 use crate::audit::ChainKey;
 use crate::clock::Clock;
+use crate::denial::Floods;
 use crate::directory::{Directory, TenantEntry};
 use crate::news;
 use crate::password::Hasher;
@@ -69,6 +71,9 @@ pub struct Issuer {
     pub(crate) directory: Arc<Directory>,
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
+    pub(crate) floods: Floods,
+    pub(crate) mail_vault: Vault,
+    pub(crate) mail_written: broadcast::Sender<TenantId>,
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
 }
@@ -98,6 +103,9 @@ impl Issuer {
             directory,
             recorder,
             failures: Counter::new(),
+            floods: Floods::new(),
+            mail_vault: vault("mail")?,
+            mail_written: broadcast::channel(256).0,
             hasher,
             places: Places::new(),
         })

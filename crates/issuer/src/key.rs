@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::acting::ActingRule;
-use crate::audit::{Actor, append};
+use crate::audit::{Actor, Draft, append};
 use crate::directory::TenantEntry;
 use crate::grant::{KeyGrant, to_key};
 use crate::role::checked_roles;
@@ -112,23 +112,42 @@ impl Issuer {
     /// Makes a key. Its secret is returned this once and kept nowhere.
     pub async fn create_key(&self, tenant: TenantId, actor: &Actor, order: KeyOrder) -> Result<MadeKey, Failure> {
         let now = self.clock.now();
+        let entry = self.entry_of(tenant).await?;
+        let owner = order.owner;
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let mut deeds = Vec::new();
+        let made = self.create_key_in(&mut scoped, &entry, actor, order, now, &mut deeds).await?;
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
+        tx.commit().await?;
+        self.forget_rights(tenant, owner);
+        Ok(made)
+    }
+
+    /// Makes a key in a transaction; what is to be written down of it is added to the deeds.
+    pub(crate) async fn create_key_in(
+        &self,
+        tx: &mut TenantTx<'_>,
+        tenant: &TenantEntry,
+        actor: &Actor,
+        order: KeyOrder,
+        now: DateTime<Utc>,
+        deeds: &mut Vec<Draft>,
+    ) -> Result<MadeKey, Failure> {
         let KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, import } = order;
         check_name("name", &name)?;
         check_lifetime(token_lifetime)?;
         check_end(expires_at, now)?;
         let scopes = ScopeSet::granted(&scopes)?;
         let roles = checked_roles(&roles)?;
-        let entry = self.entry_of(tenant).await?;
         let imported = import.is_some();
         let (id, secret) = self.pair(import)?;
         if RESERVED.contains(&id.as_str()) {
             return Err(Refusal::invalid("import", "the key's id is one that our own tokens use as a client id").into());
         }
         let (version, mac) = self.hash(&id, &secret)?;
-        let mut tx = self.store.begin_in(tenant).await?;
-        let mut scoped = tx.tenant(tenant).await?;
-        check_owner(&mut scoped, owner).await?;
-        let mut deeds = to_key(&mut scoped, &entry, actor, &KeyGrant { owner, scopes: &scopes, roles: &roles }, now).await?;
+        check_owner(tx, owner).await?;
+        deeds.extend(to_key(tx, tenant, actor, &KeyGrant { owner, scopes: &scopes, roles: &roles }, now).await?);
         let scopes = scopes.to_vec();
         acting.check(owner, &scopes, refresh)?;
         let created_by = &actor.name;
@@ -143,7 +162,7 @@ impl Issuer {
             expires_at,
             created_by,
         };
-        if let Err(error) = scoped.create_key(&new, mac, version, now).await {
+        if let Err(error) = tx.create_key(&new, mac, version, now).await {
             return Err(match error.unique_violation() {
                 Some(KEY_ID_TAKEN | "api_keys_pkey") => {
                     Refusal::Conflict("the key id is taken; key ids are unique over all tenants".into()).into()
@@ -155,15 +174,12 @@ impl Issuer {
         if acting != ActingRule::default() {
             check_acting_given(actor)?;
             let ActingRule { act_as, act_as_default, agents } = &acting;
-            scoped.set_key_acting(&id, act_as.as_deref(), act_as_default.as_deref(), agents.as_deref()).await?;
+            tx.set_key_acting(&id, act_as.as_deref(), act_as_default.as_deref(), agents.as_deref()).await?;
             detail["act_as"] = json!(act_as);
             detail["agents"] = json!(agents);
         }
         deeds.push(actor.did("key.create", format!("key:{id}"), detail, now));
-        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
-        let key = scoped.key(&id).await?;
-        tx.commit().await?;
-        self.forget_rights(tenant, owner);
+        let key = tx.key(&id).await?;
         let key = key.ok_or_else(|| Fault::Internal("a new key is not there".into()))?;
         Ok(MadeKey { key, secret })
     }
@@ -324,7 +340,7 @@ impl Issuer {
     }
 
     /// A grant may have changed what the owner holds, and what is in the catalogue.
-    fn forget_rights(&self, tenant: TenantId, owner: Owner) {
+    pub(crate) fn forget_rights(&self, tenant: TenantId, owner: Owner) {
         self.forget("scopes", tenant, "");
         match owner {
             Owner::User(id) => self.forget("users", tenant, id),
@@ -361,7 +377,7 @@ async fn living_key(tx: &mut TenantTx<'_>, id: &KeyId) -> Result<ApiKey, Failure
 }
 
 /// The owner of a new key is of this tenant, and not deleted.
-async fn check_owner(tx: &mut TenantTx<'_>, owner: Owner) -> Result<(), Failure> {
+pub(crate) async fn check_owner(tx: &mut TenantTx<'_>, owner: Owner) -> Result<(), Failure> {
     let (field, status) = match owner {
         Owner::Application(id) => ("application_id", tx.application(id).await?.map(|application| application.status)),
         Owner::User(id) => ("user_id", tx.user(id).await?.map(|user| user.status)),

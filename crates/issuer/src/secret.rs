@@ -40,6 +40,13 @@ pub(crate) fn new_ticket(brand: &str, random: &Random) -> SecretString {
     SecretString::from(with_checksum(&format!("{brand}t_"), bytes.as_slice(), 43))
 }
 
+/// A new one-time link's secret part.
+#[must_use]
+pub(crate) fn new_link(brand: &str, random: &Random) -> SecretString {
+    let bytes = Zeroizing::new(random.bytes::<32>());
+    SecretString::from(with_checksum(&format!("{brand}l_"), bytes.as_slice(), 43))
+}
+
 /// True for what has the form of a ticket.
 pub(crate) fn is_ticket(text: &str, brand: &str) -> bool {
     let prefix = format!("{brand}t_");

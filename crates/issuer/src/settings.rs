@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::Refusal;
+use crate::key_request::KeyRequestRule;
 use crate::password::{Cost, PasswordPolicy};
 use crate::requirement::{Policy, check_policies};
 use crate::resource::check_resources;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub token_lifetime: i32,
     /// Failures that a key id and address are allowed.
     pub throttle: Throttle,
+    /// Whether mail reaches people, so that they can confirm their addresses.
+    pub confirm_addresses: bool,
     /// What a password's hash costs.
     pub password_cost: Cost,
     /// Threads that hash passwords; 0 is one for each core.
@@ -80,6 +83,9 @@ pub struct TenantSettings {
     /// What keys may hold at most, as scopes and patterns; `None` is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_scopes: Option<Vec<String>>,
+    /// Requests for developer keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_requests: Option<KeyRequestRule>,
     /// Requirements that resource servers ask for by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<String, Policy>,
@@ -183,6 +189,9 @@ impl TenantSettings {
             check_login_times("session", idle, absolute)?;
         }
         check_policies(&self.policies)?;
+        if let Some(rule) = &self.key_requests {
+            rule.check()?;
+        }
         Patterns::granted("key_scopes", self.key_scopes.as_deref().unwrap_or_default())?;
         if let Some(policy) = &self.password {
             policy.check()?;
@@ -223,6 +232,12 @@ impl TenantSettings {
     #[must_use]
     pub fn password(&self) -> PasswordPolicy {
         self.password.unwrap_or_default()
+    }
+
+    /// Requests for developer keys.
+    #[must_use]
+    pub fn key_requests(&self) -> KeyRequestRule {
+        self.key_requests.clone().unwrap_or_default()
     }
 
     /// How many failed logins are looked at.

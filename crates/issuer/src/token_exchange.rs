@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::acting::{Acting, holds_more, without_management};
 use crate::audit::{Draft, Outcome};
 use crate::caller::{For, Person, Principal, VerifiedToken};
+use crate::denial::Why;
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
 use crate::mint::{Grant, mint};
@@ -122,7 +123,7 @@ impl Issuer {
         let (loan, scopes, audience) = match wish {
             Ok(wish) => wish,
             Err(Failure::Refusal(refusal)) => {
-                self.record_refusal(tenant, &acting, &refusal, reason, &request, now).await?;
+                self.record_refusal(tenant, &acting, &refusal, &request, now).await?;
                 return Err(refusal.into());
             }
             Err(failure) => return Err(failure),
@@ -331,7 +332,6 @@ impl Issuer {
         tenant: &TenantEntry,
         acting: &Acting,
         refusal: &Refusal,
-        reason: Option<&str>,
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Result<(), Failure> {
@@ -351,9 +351,9 @@ impl Issuer {
             target: String::new(),
             request_id: request.id.clone(),
             address: request.address,
-            detail: json!({ "reason": rule, "missing": { "scopes": missing.into_iter().collect::<Vec<_>>() }, "why": reason }),
+            detail: Why { reason: rule, missing: missing.map(|scope| json!({ "scopes": [scope] })) }.detail(),
         };
-        self.recorder.record(tenant.tenant.id, Entry { draft, token: None, used: None }).await
+        self.write_refusal(tenant.tenant.id, draft).await
     }
 }
 

@@ -11,13 +11,16 @@ impl Issuer {
         Ok(())
     }
 
-    async fn prune_attempts(&self) -> Result<u64, Failure> {
+    /// Attempts, tickets, links and requests that are over.
+    async fn prune_what_is_over(&self) -> Result<u64, Failure> {
         let now = self.clock.now();
         let mut pruned = 0;
         for tenant in self.store.all_tenants().await? {
             let mut tx = self.store.begin_in(tenant).await?;
-            pruned += tx.tenant(tenant).await?.prune_attempts(now).await?;
+            let mut scoped = tx.tenant(tenant).await?;
+            pruned += scoped.prune_attempts(now).await? + scoped.prune_tickets(now).await?;
             tx.commit().await?;
+            pruned += self.prune_key_requests(tenant, now).await?;
         }
         Ok(pruned)
     }
@@ -36,9 +39,9 @@ impl Issuer {
             Ok(dropped) => tracing::debug!(partitions.dropped = dropped, "ended logins are dropped"),
             Err(error) => tracing::warn!(error = %error, "ended logins could not be dropped"),
         }
-        match self.prune_attempts().await {
-            Ok(pruned) => tracing::debug!(attempts.pruned = pruned, "old attempts are forgotten"),
-            Err(error) => tracing::warn!(error = %error, "old attempts could not be forgotten"),
+        match self.prune_what_is_over().await {
+            Ok(pruned) => tracing::debug!(pruned, "what is over is forgotten"),
+            Err(error) => tracing::warn!(error = %error, "what is over could not be forgotten"),
         }
         match self.store.prune_changes().await {
             Ok(pruned) => tracing::debug!(changes.pruned = pruned, "old news is forgotten"),

@@ -56,7 +56,7 @@ pub struct UserChange {
 }
 
 /// In lower case, if it has the shape of an address. Whether it is one, only a message can tell.
-fn normal_email(email: &str) -> Result<String, Refusal> {
+pub(crate) fn normal_email(email: &str) -> Result<String, Refusal> {
     let email = email.trim();
     if email.is_empty() {
         return Err(Refusal::invalid("email", "can't be blank"));

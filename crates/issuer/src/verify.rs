@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use crate::acting::{Acting, ActingRule, holds_more, is_acted_for, may_act_as, without_management};
 use crate::audit::{Draft, Outcome};
 use crate::caller::{Caller, For, Person, Principal, VerifiedToken};
+use crate::denial::Why;
 use crate::directory::TenantEntry;
 use crate::exchange::{Purpose, VerifiedKey};
 use crate::login::Login;
@@ -174,22 +175,17 @@ impl Denied {
     }
 
     fn detail(&self) -> Value {
-        let missing = |missing: &Missing| match missing {
+        let of = |missing: &Missing| match missing {
             Missing::Scopes(scopes) => json!({ "scopes": scopes }),
             Missing::Roles(roles) => json!({ "roles": roles }),
         };
-        let mut detail = json!({ "reason": self.word() });
-        let more = match self {
-            Self::Missing(what) => Some(("missing", missing(what))),
-            Self::HoldsMore(scope) => Some(("missing", json!({ "scopes": [scope] }))),
-            Self::Policy { name, missing: what, .. } => Some(("missing", json!({ "policy": name, "of": missing(what) }))),
-            Self::Token(why) => Some(("why", json!(why))),
+        let missing = match self {
+            Self::Missing(missing) => Some(of(missing)),
+            Self::HoldsMore(scope) => Some(json!({ "scopes": [scope] })),
+            Self::Policy { name, missing, .. } => Some(json!({ "policy": name, "of": of(missing) })),
             _ => None,
         };
-        if let (Some((name, value)), Some(detail)) = (more, detail.as_object_mut()) {
-            detail.insert(name.to_owned(), value);
-        }
-        detail
+        Why { reason: self.word(), missing }.detail()
     }
 }
 
@@ -556,7 +552,7 @@ impl Issuer {
             address: request.address,
             detail: denied.detail(),
         };
-        self.recorder.record(tenant.tenant.id, Entry { draft, token: None, used: None }).await
+        self.write_refusal(tenant.tenant.id, draft).await
     }
 }
 

@@ -13,6 +13,8 @@ mod database;
 mod error;
 pub mod id;
 pub mod issued_token;
+pub mod key_request;
+pub mod mail;
 pub mod password;
 pub mod private_postgres;
 pub mod role;

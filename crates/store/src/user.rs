@@ -167,6 +167,18 @@ impl TenantTx<'_> {
         .collect()
     }
 
+    /// The login names of these people, deleted ones too.
+    pub async fn usernames(&mut self, ids: &[UserId]) -> Result<Vec<(UserId, String)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT id AS "id: UserId", username FROM users WHERE tenant_id = $1 AND id = ANY ($2)"#,
+            self.tenant.0,
+            &ids.iter().map(|id| id.0).collect::<Vec<_>>()
+        )
+        .fetch_all(&mut *self.connection)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.username)).collect())
+    }
+
     /// Replaces the roles.
     pub async fn set_user_roles(&mut self, id: UserId, roles: &[String]) -> Result<bool, StoreError> {
         let done = sqlx::query!(

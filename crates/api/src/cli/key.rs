@@ -267,7 +267,7 @@ fn text(key: &KeyView) -> String {
     format!("{}  {}  {}  [{}]", key.api_key, key.name, key.status, key.scopes.join(" "))
 }
 
-fn made_text(made: &MadeKeyView) -> String {
+pub(super) fn made_text(made: &MadeKeyView) -> String {
     let (key, secret) = made.parts();
     let ends = key.expires_at.map_or_else(|| "never".to_owned(), |end| end.to_rfc3339());
     format!(

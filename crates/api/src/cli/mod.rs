@@ -6,6 +6,7 @@ mod config;
 mod doctor;
 mod installation;
 mod key;
+mod key_request;
 mod keypair;
 mod output;
 mod role;
@@ -66,6 +67,9 @@ enum Command {
     /// API keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Requests for developer keys
+    #[command(subcommand)]
+    KeyRequest(key_request::Command),
     /// Make a key for the person of an e-mail address, and the person if there is none
     CreateKey(key::ForPerson),
     /// People
@@ -136,6 +140,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tenant(command) => tenant::run(command, &quiet(&overrides)?, output).await?,
         Command::App(command) => app::run(command, &quiet(&overrides)?, output).await?,
         Command::Key(command) => key::run(command, &quiet(&overrides)?, output).await?,
+        Command::KeyRequest(command) => key_request::run(command, &quiet(&overrides)?, output).await?,
         Command::CreateKey(order) => key::for_person(order, &quiet(&overrides)?, output).await?,
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
         Command::Role(command) => role::run(command, &quiet(&overrides)?, output).await?,

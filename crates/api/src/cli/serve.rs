@@ -48,6 +48,7 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
     }
     let news = issuer.follow_changes(true);
     let upkeep = tokio::spawn(keep_up(issuer.clone()));
+    tokio::spawn(crate::mail::deliver(issuer.clone(), crate::mail::Postman::of(config)?));
     if let Some(listen) = config.metrics_listen {
         // Ends with the runtime.
         tokio::spawn(crate::metrics::start(listen)?);

@@ -49,6 +49,7 @@ const IDENTITY: [&str; 8] = [
 #[into_params(parameter_in = Query)]
 pub(crate) struct ForwardAuthQuery {
     /// Which proxy asks. Absent, it is told by which headers there are.
+    #[param(inline)]
     kind: Option<Kind>,
     /// A policy of the tenant that the caller must fulfil; absent asks for nothing but a caller who may act.
     policy: Option<String>,

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod authentications;
 pub(crate) mod forward_auth;
 pub(crate) mod introspect;
+pub(crate) mod key_requests;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod logins;

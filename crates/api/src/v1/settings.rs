@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use claviger_issuer::key_request::{AutoApprove, KeyRequestRule};
 use claviger_issuer::password::PasswordPolicy;
 use claviger_issuer::requirement::{Policy, Requirement, RolesNeeded, ScopesNeeded};
 use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, TenantSettings, Throttle};
@@ -47,6 +48,10 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(example = json!(["events:*"]))]
     key_scopes: Option<Vec<String>>,
+    /// Requests for developer keys.
+    #[serde(default)]
+    #[schema(value_type = Option<KeyRequestRuleIn>)]
+    key_requests: Option<Object<KeyRequestRuleIn>>,
     /// Requirements that resource servers ask for by name (`policy` of `POST /v1/verify`).
     #[serde(default)]
     #[schema(value_type = std::collections::BTreeMap<String, PolicyIn>)]
@@ -142,6 +147,44 @@ pub(crate) struct LoginThrottleIn {
     tenant: Option<i32>,
 }
 
+/// What a tenant makes of requests for keys.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyRequestRuleIn {
+    /// Whether anybody may ask; true if absent.
+    enabled: Option<bool>,
+    /// Whose requests are approved without an admin, once the address is confirmed; nobody's if absent.
+    #[serde(default)]
+    #[schema(value_type = Option<AutoApproveIn>)]
+    auto_approve: Option<Object<AutoApproveIn>>,
+}
+
+/// Whose requests are approved without an admin.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AutoApproveIn {
+    /// Domains of addresses, whole, in lower case: 1 to 100.
+    #[schema(example = json!(["example.com"]))]
+    email_domains: Vec<String>,
+    /// What their keys may do: nothing of the tenant's management.
+    #[schema(example = json!(["events:read"]))]
+    scopes: Vec<String>,
+    /// Days that their keys live, 1 to 3650.
+    #[schema(minimum = 1, maximum = 3650, example = 90)]
+    expires_in_days: i64,
+}
+
+impl From<Object<KeyRequestRuleIn>> for KeyRequestRule {
+    fn from(Object(KeyRequestRuleIn { enabled, auto_approve }): Object<KeyRequestRuleIn>) -> Self {
+        let auto_approve = auto_approve.map(|Object(AutoApproveIn { email_domains, scopes, expires_in_days })| AutoApprove {
+            email_domains,
+            scopes,
+            expires_in_days,
+        });
+        Self { enabled: enabled.unwrap_or(true), auto_approve }
+    }
+}
+
 /// A requirement that the tenant has named: at least one of its alternatives.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -189,6 +232,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             password,
             login_throttle,
             key_scopes,
+            key_requests,
             policies,
             ws_query_token,
             impersonation,
@@ -204,6 +248,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
             key_scopes,
+            key_requests: key_requests.map(KeyRequestRule::from),
             policies: policies.into_iter().map(|(name, policy)| (name, Policy::from(policy))).collect(),
             ws_query_token,
             impersonation,

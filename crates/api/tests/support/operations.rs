@@ -53,6 +53,8 @@ impl Operation {
             .replace("{tenant}", tenant)
             .replace("{id}", id)
             .replace("{name}", id)
+            .replace("{link}", id)
+            .replace("{request_id}", id)
             .replace("{login}", id)
             .replace("{slug}", tenant)
     }
@@ -64,6 +66,8 @@ impl Operation {
             .replace("{tenant}", tenant)
             .replace("{slug}", "no-such-tenant")
             .replace("{name}", "no:such-name")
+            .replace("{link}", "no-such-link")
+            .replace("{request_id}", "000000000000000000000000")
             .replace("{login}", ABSENT_UUID);
         match template.contains("/keys/") {
             true => template.replace("{id}", "no-such-key"),

@@ -15,9 +15,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{NewKey, SecretMac};
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
-use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::id::{ApplicationId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::key_request::LinkKind;
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
+use claviger_store::ticket::{Holder, Ticket};
 use claviger_store::token_family::{NewFamily, Principal, Successor};
 use claviger_store::user::NewUser;
 use claviger_store::{DatabaseUrls, Store, StoreError};
@@ -268,6 +270,12 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.open_family(&family).await.unwrap();
     scoped.open_session(&session).await.unwrap();
     scoped.count_attempt(&[(BUCKET, 3600)], now).await.unwrap();
+    let request = KeyRequestId(uuid());
+    scoped.open_key_request(request, "app", &email, "", now).await.unwrap();
+    scoped.create_link(SecretMac([7; 32]), LinkKind::Claim, request, now + TimeDelta::days(1)).await.unwrap();
+    scoped.queue_mail(uuid(), b"sealed", now).await.unwrap();
+    let ticket = Ticket { holder: Holder::Key(key.clone()), scope: Vec::new(), origin: None };
+    scoped.create_ticket(SecretMac([6; 32]), &ticket, now, now + TimeDelta::minutes(1)).await.unwrap();
     tx.commit().await.unwrap();
     let (slug, family, session) = (slug.to_owned(), family.id, session.id);
     Furnished { tenant, slug, user, username, email, application, application_name, key, user_key, kid, token, family, session }
