@@ -43,6 +43,8 @@ enum Kind {
     Family,
     TokenId,
     RequestId,
+    /// Somebody's wish for a key.
+    KeyRequest,
     /// `KEY:SECRET`.
     Pair,
     AccessToken,
@@ -52,7 +54,7 @@ enum Kind {
 
 use Kind::*;
 
-const IDS: [Kind; 10] = [User, Username, Application, Key, Role, Scope, Session, Family, TokenId, RequestId];
+const IDS: [Kind; 11] = [User, Username, Application, Key, Role, Scope, Session, Family, TokenId, RequestId, KeyRequest];
 const SECRETS: [Kind; 4] = [Pair, AccessToken, RefreshToken, Ticket];
 
 /// One of each kind of a tenant.
@@ -96,7 +98,7 @@ fn places() -> Vec<Place> {
         json("createKey", post.clone(), "/v1/keys", json!({ "name": "probe", "scopes": ["{}"], "user_id": "{user}" })),
         json(
             "createKey",
-            post,
+            post.clone(),
             "/v1/keys",
             json!({ "name": "probe", "scopes": [], "roles": ["{}"], "application_id": "{application}" }),
         ),
@@ -113,6 +115,16 @@ fn places() -> Vec<Place> {
         query("listUsers", "/v1/users", "after={}"),
         query("listApplications", "/v1/applications", "after={}"),
         query("listAudit", "/v1/audit", "action={}"),
+        query("listAudit", "/v1/audit", "key={}"),
+        query("listAudit", "/v1/audit", "request_id={}"),
+        query("listAudit", "/v1/audit", "actor=user:{}"),
+        query("listAudit", "/v1/audit", "subject=user:{}"),
+        query("listAudit", "/v1/audit", "target=token:{}"),
+        query("exportAudit", "/v1/audit/export", "key={}"),
+        query("exportAudit", "/v1/audit/export", "request_id={}"),
+        query("listKeyRequests", "/v1/key-requests", "after={}"),
+        query("listDoneInMyName", "/v1/me/impersonations", "after={}"),
+        json("approveKeyRequest", post, "/v1/key-requests/{wish}/approve", json!({ "application_id": "{}", "scopes": [] })),
         query("listTenants", "/v1/tenants", "after={}"),
         shown("introspectToken", "/v1/introspect", Sent::Form(vec![("token", "{}")])),
         shown("revokeToken", "/v1/token/revoke", Sent::Form(vec![("token", "{}")])),
@@ -142,7 +154,7 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 24] = [
+const WITHOUT_IDS: [&str; 29] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
@@ -159,6 +171,9 @@ const WITHOUT_IDS: [&str; 24] = [
     "setPasswordOfUser",
     "rotateKey",
     // Of the public.
+    "requestKey",
+    // A word about what the path names.
+    "denyKeyRequest",
     "forwardAuth",
     "showPublicKey",
     "showLoginPage",
@@ -168,6 +183,9 @@ const WITHOUT_IDS: [&str; 24] = [
     "endLoginFromPage",
     "endAllLoginsFromPage",
     "changePasswordFromPage",
+    "requestKeyFromPage",
+    "confirmFromPage",
+    "claimFromPage",
     // Questions without one.
     "showOpenApi",
     "showHealth",
@@ -213,6 +231,11 @@ async fn furnish(tenant: &Tenant<'_>, name: &str) -> (Things, BTreeMap<&'static 
     let logins = Answer::of(browser.request(Method::GET, "/v1/me/sessions").send().await.unwrap()).await.json();
     let session = logins["items"].as_array().unwrap().iter().find(|one| one["current"] == true).unwrap();
     let ticket = server.with(&format!("Bearer {access}")).post("/v1/ws-tickets", json!({})).await.json();
+    let nosy = tenant.app_key("nosy", &[]).await;
+    let refused = server.with(&nosy.basic()).get("/v1/users").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let wish = json!({ "app_name": "portal", "email": format!("dev@{name}.example"), "reason": "to try" });
+    let wish = text(&server.anonymous().post(&tenant.path("/v1/key-requests"), wish).await.json()["id"]);
     let things = BTreeMap::from([
         (User, user.clone()),
         (Username, name.to_owned()),
@@ -223,7 +246,8 @@ async fn furnish(tenant: &Tenant<'_>, name: &str) -> (Things, BTreeMap<&'static 
         (Session, text(&session["id"])),
         (Family, text(&claims(&access)["sid"])),
         (TokenId, text(&claims(&access)["jti"])),
-        (RequestId, made.header("x-request-id").to_owned()),
+        (RequestId, refused.header("x-request-id").to_owned()),
+        (KeyRequest, wish.clone()),
         (Pair, pair.clone()),
         (AccessToken, access),
         (RefreshToken, text(&login["refresh_token"])),
@@ -236,6 +260,7 @@ async fn furnish(tenant: &Tenant<'_>, name: &str) -> (Things, BTreeMap<&'static 
         ("{key}", key),
         ("{role}", role),
         ("{pair}", pair),
+        ("{wish}", wish),
         ("{admin}", admin.pair()),
     ]);
     (things, own)
@@ -366,6 +391,9 @@ fn body_of(operation: &Operation) -> Option<(Value, bool)> {
         "setPasswordOfUser" => json!({ "password": "seven green lanterns drift" }),
         "changeRole" => json!({ "scopes": [] }),
         "rotateKey" => json!({ "grace_seconds": 0 }),
+        "approveKeyRequest" => json!({ "scopes": [] }),
+        "denyKeyRequest" => json!({ "reason": "no" }),
+        "confirmFromPage" | "claimFromPage" => return Some((json!({ "csrf": "x" }), true)),
         id => {
             assert!(operation.body.is_none(), "{id} needs a body");
             return None;
@@ -382,9 +410,12 @@ impl Dice {
     }
 }
 
+/// Where ids stand in paths.
+const SLOTS: [&str; 5] = ["{id}", "{name}", "{login}", "{request_id}", "{link}"];
+
 /// An operation with ids in its path, which has at least one of another tenant.
 fn in_path(dice: &mut Dice, operation: &Operation, own: &BTreeMap<&'static str, String>) -> Probe {
-    let slots: Vec<&str> = ["{id}", "{name}", "{login}"].into_iter().filter(|slot| operation.template.contains(slot)).collect();
+    let slots: Vec<&str> = SLOTS.into_iter().filter(|slot| operation.template.contains(slot)).collect();
     let foreign = dice.0.random_range(0..slots.len());
     let (mut path, mut kinds) = (operation.template.replace("{tenant}", "ours"), Vec::new());
     for (n, slot) in slots.iter().enumerate() {
@@ -496,6 +527,8 @@ async fn p30_t20_another_tenants_id_is_answered_like_nobodys_whoever_asks() {
         format!("/v1/keys/{}", things[&Key]),
         format!("/v1/keys?user_id={user}"),
         format!("/v1/roles/{}", things[&Role]),
+        format!("/v1/key-requests/{}", things[&KeyRequest]),
+        format!("/v1/decisions/{}", things[&RequestId]),
     ] {
         assert_eq!(their_admin.get(&path).await.status, StatusCode::OK, "{path}");
     }
@@ -508,7 +541,7 @@ async fn p30_t20_another_tenants_id_is_answered_like_nobodys_whoever_asks() {
     let before = dump(&theirs).await;
     let places = places();
     // Tenants themselves are public.
-    let with_ids = |operation: &Operation| ["{id}", "{name}", "{login}"].iter().any(|slot| operation.template.contains(slot));
+    let with_ids = |operation: &Operation| SLOTS.iter().any(|slot| operation.template.contains(slot));
     let operations: Vec<Operation> = operations().into_iter().filter(with_ids).collect();
     let (mut leaks, mut asked, mut statuses) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
     let (mut found, mut lost) = (Vec::new(), Vec::new());
