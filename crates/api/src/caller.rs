@@ -26,6 +26,8 @@ pub(crate) trait Permission: 'static {
     const PLATFORM: bool = false;
     /// True for what only a person has, and no key.
     const PERSON: bool = false;
+    /// True where the cookie of our own pages counts.
+    const COOKIE: bool = false;
     /// How a key must be allowed to be used for it.
     const TRANSPORT: Transport = Transport::Http;
 }
@@ -42,6 +44,14 @@ pub(crate) struct APerson;
 impl Permission for APerson {
     const SCOPE: Option<&'static str> = None;
     const PERSON: bool = true;
+    const COOKIE: bool = true;
+}
+
+/// Whoever asks who they are.
+pub(crate) struct Oneself;
+impl Permission for Oneself {
+    const SCOPE: Option<&'static str> = None;
+    const COOKIE: bool = true;
 }
 
 macro_rules! permissions {
@@ -102,7 +112,8 @@ impl<P: Permission> FromRequest for Caller<P> {
                     let request = RequestInfo { transport: P::TRANSPORT, ..request_info(&req) };
                     issuer.authenticate(tenant.as_deref(), presented, request).await?
                 }
-                None => signed_in(&req, &issuer, tenant.as_ref()).await?,
+                None if P::COOKIE => signed_in(&req, &issuer, tenant.as_ref()).await?,
+                None => return Err(Refusal::Unauthenticated.into()),
             };
             if let Some(scope) = P::SCOPE
                 && let Err(refusal) = who.require(scope)

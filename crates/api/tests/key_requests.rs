@@ -154,6 +154,16 @@ async fn scenario_16_17_an_admin_approves_once_and_the_pair_works() {
         server.with(&stranger.basic()).post(&format!("{foreign}/approve"), order.clone()).await.status,
         StatusCode::NOT_FOUND
     );
+    // For an application of nobody, or of another tenant: nothing is approved.
+    for application in [json!("00000000-0000-4000-8000-000000000000"), json!(other.application("portal").await)] {
+        for deliver in ["answer", "claim_link"] {
+            let mut order = order.clone();
+            order["application_id"] = application.clone();
+            order["deliver"] = json!(deliver);
+            assert_eq!(scene.decide(&id, "approve", order).await.wrong_field(), "application_id", "{deliver}");
+        }
+    }
+    assert_eq!(scene.show(&id).await["status"], "pending");
 
     let answer = scene.decide(&id, "approve", order.clone()).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);

@@ -5,7 +5,9 @@
 
 use claviger_store::id::{ApplicationId, Owner, UserId};
 
+use crate::caller::Principal;
 use crate::directory::TenantEntry;
+use crate::rights;
 use crate::scope::{MANAGEMENT, ScopeSet};
 use crate::standing::{OwnerNow, standing};
 use crate::username::Username;
@@ -105,8 +107,15 @@ impl ActingRule {
 }
 
 impl Issuer {
-    /// Whoever a token says acts, if they may still act.
-    pub(crate) async fn acting_now(&self, tenant: &TenantEntry, subject: &str) -> Result<Option<Acting>, Failure> {
+    /// Whoever a token of this principal says acts, if they may still act, and what of these scopes is still theirs to use. With a
+    /// key that was lent, these are its agents of now, as far as they hold it themselves.
+    pub(crate) async fn acting_now(
+        &self,
+        tenant: &TenantEntry,
+        subject: &str,
+        principal: &Principal,
+        scopes: &ScopeSet,
+    ) -> Result<Option<(Acting, ScopeSet)>, Failure> {
         let now = self.clock.now();
         let Ok(id) = subject.parse() else { return Ok(None) };
         let tenant_id = tenant.tenant.id;
@@ -118,11 +127,22 @@ impl Issuer {
         if standing(tenant, &owner, None, None, now).is_err() {
             return Ok(None);
         }
+        let mut scopes = without_management(scopes);
+        if let Principal::Key(key) = principal
+            && let Some(agents) = &key.entry.key.agents
+        {
+            match &*owner {
+                OwnerNow::User(user) if ActingRule::admits(agents, &user.username) => {
+                    scopes = scopes.intersection(&rights::of_person(tenant, user));
+                }
+                _ => return Ok(None),
+            }
+        }
         let (name, shown) = match &*owner {
             OwnerNow::User(user) => (format!("user:{}", user.id), user.username.clone()),
             OwnerNow::Application(application) => (format!("application:{}", application.id), application.name.clone()),
         };
-        Ok(Some(Acting { subject: subject.to_owned(), name, shown }))
+        Ok(Some((Acting { subject: subject.to_owned(), name, shown }, scopes)))
     }
 }
 

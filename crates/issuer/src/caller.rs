@@ -9,7 +9,7 @@ use claviger_store::issued_token::UNENDING;
 use claviger_store::user::User;
 use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, unverified_issuer, verify_with};
 
-use crate::acting::{Acting, without_management};
+use crate::acting::Acting;
 use crate::audit::{Actor, Authority};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
@@ -293,10 +293,8 @@ impl Issuer {
         let Some(actor) = &token.actor else {
             return Ok(VerifiedToken { principal, scopes, acting: None, token, id, kept_until, family });
         };
-        let acting = self.acting_now(&entry, &actor.subject).await?;
-        let acting = acting.ok_or_else(|| invalid("whoever it lets act may not act"))?;
-        // What acts for another manages nothing.
-        let scopes = without_management(&scopes);
+        let acting = self.acting_now(&entry, &actor.subject, &principal, &scopes).await?;
+        let (acting, scopes) = acting.ok_or_else(|| invalid("whoever it lets act may not act"))?;
         Ok(VerifiedToken { principal, scopes, acting: Some(acting), token, id, kept_until, family })
     }
 

@@ -218,8 +218,10 @@ impl Issuer {
             check_acting_given(actor)?;
             let ActingRule { act_as, act_as_default, agents } = &acting;
             tx.set_key_acting(&id, act_as.as_deref(), act_as_default.as_deref(), agents.as_deref()).await?;
-            detail["act_as"] = json!(act_as);
-            detail["agents"] = json!(agents);
+            if let Some(detail) = detail.as_object_mut() {
+                detail.insert("act_as".into(), json!(act_as));
+                detail.insert("agents".into(), json!(agents));
+            }
         }
         if limits != KeyLimits::default() {
             let kept = limits_value(&limits)?;

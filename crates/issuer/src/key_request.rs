@@ -371,6 +371,7 @@ impl Issuer {
         let mut deeds = Vec::new();
         let target = format!("key_request:{}", request.id);
         if let Some(approval) = approval {
+            crate::key::check_owner(&mut scoped, owner).await?;
             if !scoped.approve_key_request(request.id, approval, now).await? {
                 return Err(decided().into());
             }

@@ -274,7 +274,7 @@ fn read_export(exported: ExportedEntry) -> anyhow::Result<(TenantId, Entry)> {
 }
 
 fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
         bail!("`{text}` is not hexadecimal");
     }
     let digits = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2).unwrap_or_default(), 16));

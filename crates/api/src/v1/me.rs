@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::caller::{Anyone, Caller};
+use crate::caller::{Caller, Oneself};
 use crate::problem::Answered;
 use crate::v1::logins::current;
 use crate::v1::verify::ActorOut;
@@ -57,7 +57,7 @@ pub(crate) struct Me {
     security(("bearer" = []), ("basic" = []), ("session" = [])),
 )]
 #[get("/v1/me")]
-pub(crate) async fn show(caller: Caller<Anyone>) -> Answered<Json<Me>> {
+pub(crate) async fn show(caller: Caller<Oneself>) -> Answered<Json<Me>> {
     let who = &caller.who;
     let person = match who.key() {
         Some(_) => None,

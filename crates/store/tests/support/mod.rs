@@ -275,6 +275,7 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.create_link(SecretMac([7; 32]), LinkKind::Claim, request, now + TimeDelta::days(1)).await.unwrap();
     scoped.queue_mail(uuid(), b"sealed", now).await.unwrap();
     let ticket = Ticket { holder: Holder::Key(key.clone()), scope: Vec::new(), origin: None };
+    scoped.take_budget(&key, "rate", now, 1, 10).await.unwrap();
     scoped.create_ticket(SecretMac([6; 32]), &ticket, now, now + TimeDelta::minutes(1)).await.unwrap();
     tx.commit().await.unwrap();
     let (slug, family, session) = (slug.to_owned(), family.id, session.id);
