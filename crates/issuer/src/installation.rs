@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::Failure;
 use crate::attempt::Places;
 use crate::audit::ChainKey;
+use crate::checked_token::CheckedTokens;
 use crate::clock::Clock;
 use crate::directory::{Directory, TenantEntry};
 use crate::news;
@@ -67,6 +68,7 @@ pub struct Issuer {
     pub(crate) peppers: Peppers,
     pub(crate) chain_key: Arc<ChainKey>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) checked: CheckedTokens,
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
     pub(crate) hasher: Hasher,
@@ -96,6 +98,7 @@ impl Issuer {
             peppers,
             chain_key,
             directory,
+            checked: CheckedTokens::new(),
             recorder,
             failures: Counter::new(),
             hasher,

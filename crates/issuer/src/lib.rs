@@ -10,6 +10,7 @@ mod attempt;
 pub mod audit;
 pub mod bench;
 pub mod caller;
+mod checked_token;
 pub mod clock;
 mod directory;
 pub mod exchange;
