@@ -97,7 +97,7 @@ browser: setup ## drive the login pages in a real headless Chromium
 	scripts/browser-test
 
 .PHONY: interop
-interop: setup ## OAuth clients, JWT libraries and made-up requests of others against a real server
+interop: setup ## OAuth clients, JWT libraries, nginx and made-up requests against a real server
 	scripts/interop $(ARGS)
 
 .PHONY: torture

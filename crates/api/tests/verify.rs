@@ -11,6 +11,7 @@
 
 mod support;
 
+use chrono::TimeDelta;
 use claviger_issuer::settings::TenantSettings;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -221,6 +222,87 @@ async fn what_is_asked_for_is_judged_by_what_holds_now() {
     let denied = entries.iter().find(|entry| entry.request_id == refused["request_id"].as_str().unwrap()).unwrap();
     assert_eq!(denied.outcome, "refused");
     assert!(denied.detail.contains("users:list"), "{}", denied.detail);
+}
+
+/// The signature of a token that was seen before is not checked again; all else is asked each time.
+#[actix_web::test]
+async fn a_token_that_was_seen_before_is_judged_by_what_holds_now() {
+    let server = Server::start().await;
+    let scene = Scene::new(&server, json!({})).await;
+    let person = json!({ "username": "alice", "password": PASSWORD, "scopes": ["events:read"] });
+    let alice = scene.person(person).await["id"].as_str().unwrap().to_owned();
+    let seen = async |token: String| {
+        let question = json!({ "authorization": token });
+        for _ in 0..3 {
+            scene.allowed(question.clone()).await;
+        }
+        question
+    };
+    let new_token = async |caller: &str| {
+        let key = scene.tenant.app_key(caller, &["events:read"]).await;
+        (server.with(&key.pair()).token().await, key)
+    };
+
+    // Called back, and its key gone.
+    let (token, key) = new_token("called back").await;
+    let question = seen(bearer(&token)).await;
+    let form = [("token", token.as_str())];
+    let revoke = server.with(&key.basic()).request(Method::POST, &scene.tenant.path("/v1/token/revoke")).form(&form);
+    assert_eq!(revoke.send().await.unwrap().status(), StatusCode::OK);
+    scene.denied(question, 401, "invalid_token").await;
+    let (token, key) = new_token("revoked").await;
+    let question = seen(bearer(&token)).await;
+    scene.manage(Method::DELETE, &format!("/v1/keys/{}", key.id), json!({})).await;
+    scene.denied(question, 401, "invalid_token").await;
+
+    // A person with less to do, disabled, back again, logged out everywhere.
+    let question = seen(scene.login("alice").await).await;
+    let path = format!("/v1/users/{alice}");
+    scene.manage(Method::PATCH, &path, json!({ "scopes": [] })).await;
+    assert_eq!(scene.allowed(question.clone()).await["scopes"], json!([]));
+    scene.manage(Method::PATCH, &path, json!({ "disabled": true })).await;
+    scene.denied(question, 401, "invalid_token").await;
+    scene.manage(Method::PATCH, &path, json!({ "disabled": false })).await;
+    let login = scene.login("alice").await;
+    let question = seen(login.clone()).await;
+    assert!(server.with(&login).post(&scene.tenant.path("/v1/logout"), json!({})).await.status.is_success());
+    scene.denied(question, 401, "invalid_token").await;
+
+    // For whom it is, and who may ask, is asked each time too.
+    let (token, _) = new_token("good").await;
+    let question = seen(bearer(&token)).await;
+    let elsewhere = json!({ "authorization": bearer(&token), "audience": "https://elsewhere.example" });
+    scene.denied(elsewhere, 401, "invalid_token").await;
+    let other = server.tenant("other").await;
+    let asker = other.app_key("asker", &["verify"]).await;
+    let told = server.with(&asker.basic()).post(&other.path("/v1/verify"), question.clone()).await.json();
+    assert_eq!((&told["allow"], &told["reason"]), (&json!(false), &json!("invalid_token")));
+    let (mut forged, last) = (token.clone(), token.len() - 20);
+    forged.replace_range(last..=last, if &token[last..=last] == "A" { "B" } else { "A" });
+    scene.denied(json!({ "authorization": bearer(&forged) }), 401, "invalid_token").await;
+    scene.allowed(question.clone()).await;
+
+    // The tenant's row changes, and then the key that it was signed with is published no more.
+    let mut superuser = server.database.superuser().await;
+    let rename = "UPDATE tenants SET name = name || '!' WHERE slug = 'acme'";
+    sqlx::raw_sql(rename).execute(&mut superuser).await.unwrap();
+    server.settle().await;
+    scene.allowed(question.clone()).await;
+    sqlx::raw_sql("CREATE TABLE kept AS SELECT * FROM signing_keys").execute(&mut superuser).await.unwrap();
+    sqlx::raw_sql("DELETE FROM signing_keys").execute(&mut superuser).await.unwrap();
+    sqlx::raw_sql(rename).execute(&mut superuser).await.unwrap();
+    server.settle().await;
+    scene.denied(question.clone(), 401, "invalid_token").await;
+    sqlx::raw_sql("INSERT INTO signing_keys SELECT * FROM kept").execute(&mut superuser).await.unwrap();
+    server.settle().await;
+    scene.allowed(question.clone()).await;
+
+    // Time.
+    let left = support::claims(&token)["exp"].as_i64().unwrap() - server.clock.now().timestamp();
+    server.clock.advance(TimeDelta::seconds(left - 1));
+    scene.allowed(question.clone()).await;
+    server.clock.advance(TimeDelta::seconds(1));
+    scene.denied(question, 401, "invalid_token").await;
 }
 
 #[actix_web::test]

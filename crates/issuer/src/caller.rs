@@ -1,5 +1,6 @@
 //! Who is calling: a bearer token of the tenant, a key itself, or a person's browser.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,10 +8,11 @@ use chrono::{DateTime, Utc};
 use claviger_store::id::{FamilyId, KeyId, SessionId, TenantId, TokenId, UserId};
 use claviger_store::issued_token::UNENDING;
 use claviger_store::user::User;
-use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, unverified_issuer, verify_with};
+use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, judge, unverified_issuer, verify_with};
 
 use crate::acting::Acting;
 use crate::audit::{Actor, Authority};
+use crate::checked_token::TokenHash;
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
 use crate::scope::ScopeSet;
@@ -195,7 +197,7 @@ pub(crate) struct VerifiedToken {
     pub(crate) scopes: ScopeSet,
     /// Who acts for it.
     pub(crate) acting: Option<Acting>,
-    pub(crate) token: AccessToken,
+    pub(crate) token: Arc<AccessToken>,
     pub(crate) id: TokenId,
     /// Its `exp`, or what stands for none.
     pub(crate) kept_until: DateTime<Utc>,
@@ -252,8 +254,13 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Result<VerifiedToken, Failure> {
         let invalid = |why| Failure::from(Refusal::InvalidToken(why));
+        let hash = TokenHash::of(token);
+        let before = self.checked.get(&hash);
         // The issuer that the token claims only chooses the keys to check it with.
-        let claimed = unverified_issuer(token).ok_or_else(|| invalid("it is malformed"))?;
+        let claimed = match &before {
+            Some(before) => Cow::Borrowed(before.issuer()),
+            None => Cow::Owned(unverified_issuer(token).ok_or_else(|| invalid("it is malformed"))?),
+        };
         let slug = self.settings.slug_of_issuer(&claimed).ok_or_else(|| invalid("it is from another issuer"))?;
         if tenant.is_some_and(|tenant| tenant.tenant.slug != slug) {
             return Err(invalid("it is from another issuer"));
@@ -261,7 +268,12 @@ impl Issuer {
         let entry = self.directory.tenant_by_slug(slug).await?.ok_or_else(|| invalid("it is from another issuer"))?;
         let audience = (whose == For::Us).then_some(entry.issuer.as_str());
         let expected = Expected { issuer: &entry.issuer, audience, leeway_seconds: 0 };
-        let verified = verify_with(token, &entry.published.keys, &expected, Expiry::Optional, now.timestamp());
+        let now_unix = now.timestamp();
+        let verified = match before.as_ref().and_then(|before| before.under(&entry)) {
+            Some(token) => judge(token, &expected, now_unix).map(|()| token.clone()),
+            None => verify_with(token, &entry.published.keys, &expected, Expiry::Optional, now_unix)
+                .map(|token| self.checked.keep(hash, token, &entry)),
+        };
         let token = verified.map_err(|rejection| {
             invalid(match rejection {
                 Rejection::Expired => "it has expired",

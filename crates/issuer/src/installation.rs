@@ -13,6 +13,7 @@ use crate::Failure;
 use crate::attempt::Places;
 use crate::audit::ChainKey;
 use crate::budget::Budgets;
+use crate::checked_token::CheckedTokens;
 use crate::clock::Clock;
 use crate::denial::Floods;
 use crate::directory::{Directory, TenantEntry};
@@ -71,6 +72,7 @@ pub struct Issuer {
     pub(crate) peppers: Peppers,
     pub(crate) chain_key: Arc<ChainKey>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) checked: CheckedTokens,
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
     pub(crate) floods: Floods,
@@ -105,6 +107,7 @@ impl Issuer {
             peppers,
             chain_key,
             directory,
+            checked: CheckedTokens::new(),
             recorder,
             failures: Counter::new(),
             floods: Floods::new(),

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod bench;
 pub mod budget;
 pub mod caller;
+mod checked_token;
 pub mod clock;
 mod denial;
 mod directory;
