@@ -104,8 +104,11 @@ struct Share {
     exhausted: bool,
 }
 
+/// What this server has of one key's limit. Who takes more of it waits for whoever does just now.
+type Place = Arc<tokio::sync::Mutex<Option<Share>>>;
+
 /// What this server has.
-pub(crate) struct Budgets(Cache<(TenantId, KeyId, Kind), Arc<tokio::sync::Mutex<Option<Share>>>>);
+pub(crate) struct Budgets(Cache<(TenantId, KeyId, Kind), Place>);
 
 impl Budgets {
     pub(crate) fn new() -> Self {

@@ -226,7 +226,9 @@ impl Issuer {
         if limits != KeyLimits::default() {
             let kept = limits_value(&limits)?;
             tx.set_key_limits(&id, &kept).await?;
-            detail["limits"] = kept;
+            if let Some(detail) = detail.as_object_mut() {
+                detail.insert("limits".into(), kept);
+            }
         }
         deeds.push(actor.did("key.create", format!("key:{id}"), detail, now));
         let key = tx.key(&id).await?;
