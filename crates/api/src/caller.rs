@@ -51,6 +51,7 @@ permissions! {
     AuditRead => Some("audit:read");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");
+    RevocationsRead => Some("revocations:read");
     TenantsRead => Some("tenants:read"), true;
     TenantsWrite => Some("tenants:write"), true;
     UsersRead => Some("users:read");

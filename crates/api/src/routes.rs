@@ -52,6 +52,7 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
 pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
     routes
         .service(v1::login::create)
+        .service(v1::revocations::show)
         .service(well_known::metadata)
         .service(login_page::show)
         .service(login_page::sign_in)

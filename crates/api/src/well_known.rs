@@ -105,6 +105,7 @@ fn metadata_of(tenant: &TenantEntry) -> HttpResponse {
     response.json(json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "revocations_endpoint": format!("{issuer}/v1/revocations"),
         "introspection_endpoint": format!("{issuer}/v1/introspect"),
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         // Required by RFC 8414 §2; there is no authorization endpoint.

@@ -26,6 +26,7 @@ mod record;
 pub mod refresh;
 mod refresh_token;
 mod refusal;
+pub mod revocation_feed;
 pub mod revoke;
 pub mod scope;
 pub mod secret;

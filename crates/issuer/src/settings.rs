@@ -73,6 +73,9 @@ pub struct TenantSettings {
     /// Failed logins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_throttle: Option<LoginThrottle>,
+    /// Whether the revocation feed takes the scope `revocations:read`; false if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocations_private: Option<bool>,
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.

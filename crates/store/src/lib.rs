@@ -15,6 +15,7 @@ pub mod id;
 pub mod issued_token;
 pub mod password;
 pub mod private_postgres;
+pub mod revocation;
 mod scribe;
 pub mod sealed_secret;
 pub mod session;

@@ -11,6 +11,7 @@ pub(crate) mod logout;
 pub(crate) mod me;
 pub(crate) mod public_key;
 pub(crate) mod refresh;
+pub(crate) mod revocations;
 pub(crate) mod revoke;
 pub(crate) mod settings;
 pub(crate) mod tenants;

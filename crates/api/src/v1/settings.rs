@@ -39,6 +39,9 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(value_type = Option<LoginThrottleIn>)]
     login_throttle: Option<Object<LoginThrottleIn>>,
+    /// Whether the revocation feed takes the scope `revocations:read`; false if absent.
+    #[serde(default)]
+    revocations_private: Option<bool>,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -119,7 +122,16 @@ pub(crate) struct LoginThrottleIn {
 
 impl From<Object<SettingsIn>> for TenantSettings {
     fn from(Object(settings): Object<SettingsIn>) -> Self {
-        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle } = settings;
+        let SettingsIn {
+            token_lifetime,
+            throttle,
+            login_token_lifetime,
+            refresh,
+            session,
+            password,
+            login_throttle,
+            revocations_private,
+        } = settings;
         Self {
             token_lifetime,
             throttle: throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window }),
@@ -128,6 +140,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             session: session.map(SessionRule::from),
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
+            revocations_private,
         }
     }
 }

@@ -266,6 +266,10 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.open_family(&family).await.unwrap();
     scoped.open_session(&session).await.unwrap();
     scoped.count_attempt(&[(BUCKET, 3600)], now).await.unwrap();
+    // Off and on again: an entry among the revocations.
+    for off in [Some((now, "operator:test")), None] {
+        assert!(scoped.set_key_disabled(&user_key, off).await.unwrap());
+    }
     tx.commit().await.unwrap();
     let (slug, family, session) = (slug.to_owned(), family.id, session.id);
     Furnished { tenant, slug, user, username, email, application, application_name, key, user_key, kid, token, family, session }
