@@ -63,8 +63,8 @@ struct Times {
     before: u32,
 }
 
-/// One entry: a keyed hash of claim and value instead of both. Two of a million collide with a chance of one in ten
-/// million, and then a good token is refused; the key is random, so nobody can look for such a pair.
+/// One entry: a keyed hash of claim and value instead of both. With a million entries, a good token in three trillion is
+/// refused by mistake; the key is random, so nobody can look for one.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     hash: u64,
