@@ -73,6 +73,7 @@ permissions! {
     KeysWrite => Some("keys:write");
     RolesRead => Some("roles:read");
     RolesWrite => Some("roles:write");
+    RevocationsRead => Some("revocations:read");
     TenantsRead => Some("tenants:read"), true;
     TenantsWrite => Some("tenants:write"), true;
     UsersRead => Some("users:read");

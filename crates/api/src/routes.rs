@@ -86,6 +86,7 @@ pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
         .service(request_pages::confirm)
         .service(request_pages::show_claim)
         .service(request_pages::claim)
+        .service(v1::revocations::show)
         .service(well_known::metadata)
         .service(login_page::show)
         .service(login_page::sign_in)

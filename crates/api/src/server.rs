@@ -51,13 +51,14 @@ pub struct Running {
     /// To be awaited.
     pub server: Server,
     border: Data<Border>,
+    issuer: Data<Issuer>,
 }
 
 impl Running {
     /// Turns readiness off, so that balancers look elsewhere.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper { handle: self.server.handle(), border: self.border.clone() }
+        Stopper { handle: self.server.handle(), border: self.border.clone(), issuer: self.issuer.clone() }
     }
 }
 
@@ -65,6 +66,7 @@ impl Running {
 pub struct Stopper {
     handle: ServerHandle,
     border: Data<Border>,
+    issuer: Data<Issuer>,
 }
 
 impl Stopper {
@@ -72,6 +74,7 @@ impl Stopper {
     pub async fn stop(&self, wait: Duration) {
         self.border.accepting.store(false, Ordering::SeqCst);
         tokio::time::sleep(wait).await;
+        self.issuer.close_revocation_feeds();
         self.handle.stop(true).await;
     }
 
@@ -96,7 +99,7 @@ pub fn start(issuer: Arc<Issuer>, settings: &Settings, listener: TcpListener) ->
         accepting: AtomicBool::new(true),
         panics: AtomicU64::new(0),
     });
-    let shared = border.clone();
+    let (shared, ours) = (border.clone(), issuer.clone());
     let mut server = HttpServer::new(move || {
         App::new()
             .app_data(issuer.clone())
@@ -121,5 +124,5 @@ pub fn start(issuer: Arc<Issuer>, settings: &Settings, listener: TcpListener) ->
     if settings.workers > 0 {
         server = server.workers(settings.workers);
     }
-    Ok(Running { server: server.listen(listener)?.run(), border })
+    Ok(Running { server: server.listen(listener)?.run(), border, issuer: ours })
 }

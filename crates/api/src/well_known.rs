@@ -111,6 +111,7 @@ fn metadata_of(tenant: &TenantEntry) -> HttpResponse {
         "token_endpoint_auth_methods_supported": CLIENT_AUTHENTICATION,
         "revocation_endpoint": format!("{issuer}/v1/token/revoke"),
         "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
+        "revocations_endpoint": format!("{issuer}/v1/revocations"),
         "introspection_endpoint": format!("{issuer}/v1/introspect"),
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         // Required by RFC 8414 §2; there is no authorization endpoint.

@@ -19,6 +19,7 @@ use claviger_store::token_family::TokenFamily;
 use moka::sync::Cache;
 
 use crate::limits::KeyLimits;
+use crate::revocation_feed::Feeds;
 use crate::rights::Catalogue;
 use crate::scope::ScopeSet;
 use crate::settings::{Settings, TenantSettings};
@@ -82,6 +83,8 @@ pub(crate) struct Directory {
     keys: Cache<KeyId, Arc<KeyEntry>>,
     families: Cache<(TenantId, FamilyId), Arc<TokenFamily>>,
     tokens: Cache<(TenantId, TokenId), Arc<IssuedToken>>,
+    /// Who waits for revocations.
+    feeds: Arc<Feeds>,
     /// Counts forgettings. A load that began before one is not kept.
     forgettings: AtomicU64,
     born: Instant,
@@ -90,7 +93,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(store: Store, vault: Vault, settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(store: Store, vault: Vault, settings: Arc<Settings>, feeds: Arc<Feeds>) -> Self {
         fn cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>() -> Cache<K, V> {
             Cache::builder().max_capacity(CAPACITY).build()
         }
@@ -105,6 +108,7 @@ impl Directory {
             keys: cache(),
             families: cache(),
             tokens: cache(),
+            feeds,
             forgettings: AtomicU64::new(0),
             born: Instant::now(),
             trusted_until: AtomicU64::new(0),
@@ -322,12 +326,15 @@ impl Directory {
             // A newer server's table: we cannot know what it means to us.
             _ => self.forget_everything(),
         }
+        // Whatever changed may have revoked something.
+        self.feeds.wake(*tenant);
     }
 
     /// Forgets what is known of a family.
     pub(crate) fn forget_family(&self, tenant: TenantId, id: FamilyId) {
         self.forgettings.fetch_add(1, Ordering::SeqCst);
         self.families.invalidate(&(tenant, id));
+        self.feeds.wake(tenant);
     }
 
     /// News may have been missed.
@@ -338,6 +345,7 @@ impl Directory {
         self.keys.invalidate_all();
         self.families.invalidate_all();
         self.tokens.invalidate_all();
+        self.feeds.wake_all();
     }
 
     /// For the news alone: it must not wait behind requests.

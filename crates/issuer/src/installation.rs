@@ -21,6 +21,7 @@ use crate::news;
 use crate::password::Hasher;
 use crate::random::Random;
 use crate::record::Recorder;
+use crate::revocation_feed::Feeds;
 use crate::secret::Peppers;
 use crate::settings::Settings;
 use crate::throttle::Counter;
@@ -82,6 +83,7 @@ pub struct Issuer {
     pub(crate) mail_written: broadcast::Sender<TenantId>,
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
+    pub(crate) feeds: Arc<Feeds>,
 }
 
 impl Issuer {
@@ -95,7 +97,8 @@ impl Issuer {
         let peppers = Peppers::new(&installation_secret(&store, &secrets, PEPPER, &clock, &random).await?);
         let chain_keys = installation_secret(&store, &secrets, "audit", &clock, &random).await?;
         let chain_key = chain_keys.last().map(|(_, key)| Arc::new(ChainKey::new(key))).ok_or(OpenError::WrongMasterKey)?;
-        let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone()));
+        let feeds = Arc::new(Feeds::new());
+        let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone(), feeds.clone()));
         let hasher = Hasher::start(settings.password_cost, settings.password_threads, random.clone())?;
         let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
         Ok(Self {
@@ -117,6 +120,7 @@ impl Issuer {
             mail_written: broadcast::channel(256).0,
             hasher,
             places: Places::new(),
+            feeds,
         })
     }
 

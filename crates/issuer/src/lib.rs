@@ -36,6 +36,7 @@ mod refresh_token;
 mod refusal;
 pub mod requirement;
 mod resource;
+pub mod revocation_feed;
 pub mod revoke;
 pub mod rights;
 pub mod role;

@@ -7,12 +7,13 @@ use std::fmt;
 use crate::Refusal;
 
 /// The scopes of our own management routes. Whoever hands one out must hold it.
-pub const MANAGEMENT: [&str; 15] = [
+pub const MANAGEMENT: [&str; 16] = [
     "applications:read",
     "applications:write",
     "audit:read",
     "keys:read",
     "keys:write",
+    "revocations:read",
     "roles:read",
     "roles:write",
     "tenants:read",

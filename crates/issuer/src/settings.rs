@@ -107,6 +107,9 @@ pub struct TenantSettings {
     /// Services that tokens may be asked for besides the issuer itself: absolute URIs (RFC 8707).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
+    /// Whether the revocation feed takes the scope `revocations:read`; false if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocations_private: Option<bool>,
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.

@@ -51,6 +51,7 @@ pub fn thumbprint(public_key: &[u8; 32]) -> String {
 /// A key that signs, parsed.
 pub struct Signer {
     pub(crate) pair: Ed25519KeyPair,
+    kid: String,
     /// The encoded JOSE header and the dot behind it: the same for every token.
     pub(crate) header: String,
 }
@@ -59,7 +60,17 @@ impl Signer {
     pub(crate) fn new(kid: &str, seed: &[u8], public_key: &[u8; 32]) -> Result<Self, DoesNotOpen> {
         let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public_key).map_err(|_| DoesNotOpen)?;
         let header = format!(r#"{{"typ":"at+jwt","alg":"EdDSA","kid":"{kid}"}}"#);
-        Ok(Self { pair, header: format!("{}.", URL_SAFE_NO_PAD.encode(header)) })
+        Ok(Self { pair, header: format!("{}.", URL_SAFE_NO_PAD.encode(header)), kid: kid.to_owned() })
+    }
+
+    /// Signs something that is no access token: a compact JWS (RFC 7515 §7.1) of that `typ`.
+    pub(crate) fn sign_as(&self, typ: &str, payload: &[u8]) -> String {
+        let header = format!(r#"{{"typ":"{typ}","alg":"EdDSA","kid":"{}"}}"#, self.kid);
+        let mut jws = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let signature = self.pair.sign(jws.as_bytes());
+        jws.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut jws);
+        jws
     }
 }
 

@@ -70,6 +70,22 @@ impl Issuer {
         Ok(())
     }
 
+    async fn prune_revocations(&self) -> Result<u64, Failure> {
+        let mut pruned = 0;
+        for tenant in self.store.all_tenants().await? {
+            loop {
+                let mut tx = self.store.begin_in(tenant).await?;
+                let done = tx.tenant(tenant).await?.prune_revocations().await?;
+                tx.commit().await?;
+                pruned += done;
+                if done == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(pruned)
+    }
+
     /// Makes room, drops partitions whose tokens have all ended, and forgets news that everybody has heard. What does
     /// not succeed, as while a backup holds a lock, is logged and waits for the next time.
     pub async fn upkeep(&self) {
@@ -90,6 +106,10 @@ impl Issuer {
         }
         if let Err(error) = self.look_after_keys().await {
             tracing::warn!(error = %error, "keys that end soon, or that nobody uses, could not be looked after");
+        }
+        match self.prune_revocations().await {
+            Ok(pruned) => tracing::debug!(revocations.pruned = pruned, "revocations of no use are forgotten"),
+            Err(error) => tracing::warn!(error = %error, "revocations of no use could not be forgotten"),
         }
         match self.store.prune_changes().await {
             Ok(pruned) => tracing::debug!(changes.pruned = pruned, "old news is forgotten"),

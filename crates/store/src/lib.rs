@@ -17,6 +17,7 @@ pub mod key_request;
 pub mod mail;
 pub mod password;
 pub mod private_postgres;
+pub mod revocation;
 pub mod role;
 mod scribe;
 pub mod sealed_secret;

@@ -1,5 +1,9 @@
 //! What the claims must look like (RFC 7519 §4.1, RFC 9068 §2.2), whoever they are meant for.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use crate::Rejection;
 use crate::json::{Members, WrongType};
 
@@ -46,6 +50,8 @@ pub struct AccessToken {
     pub actor: Option<Actor>,
     /// `narrowed`: less was asked for than the login behind it was granted.
     pub narrowed: bool,
+    /// `allowed_ips`: networks that it may be used from; empty is everywhere. Ask [`AccessToken::may_come_from`].
+    pub allowed_ips: Vec<IpNet>,
 }
 
 /// The party acting on behalf of the subject (RFC 8693 §4.1).
@@ -58,6 +64,15 @@ pub struct Actor {
 }
 
 impl AccessToken {
+    /// Whether it may be used from that address: the client's own, as it stands behind whatever proxies the service trusts.
+    /// An address that nobody knows is in no network.
+    #[must_use]
+    pub fn may_come_from(&self, address: Option<IpAddr>) -> bool {
+        let address = address.map(|address| address.to_canonical());
+        self.allowed_ips.is_empty()
+            || address.is_some_and(|address| self.allowed_ips.iter().any(|network| network.contains(&address)))
+    }
+
     /// Reads claims whose signature has been verified. A claim that is present must be well formed,
     /// also an optional one; `null` is not absence.
     pub(crate) fn from_claims(payload: &[u8]) -> Result<Self, Rejection> {
@@ -79,6 +94,7 @@ impl AccessToken {
             session: text(&claims, "sid")?,
             actor: actor(&claims)?,
             narrowed: claims.flag("narrowed").map_err(|WrongType| Rejection::Claims("narrowed"))?.unwrap_or(false),
+            allowed_ips: networks(&claims)?,
         })
     }
 }
@@ -146,6 +162,14 @@ fn is_scope_token(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
 }
 
+/// `allowed_ips`: an array of at least one network in CIDR notation. What cannot be read must not be everywhere.
+fn networks(claims: &Members<'_>) -> Result<Vec<IpNet>, Rejection> {
+    let refused = Rejection::Claims("allowed_ips");
+    let Some(texts) = claims.texts("allowed_ips").map_err(|WrongType| refused)? else { return Ok(Vec::new()) };
+    let networks: Option<Vec<IpNet>> = texts.iter().map(|text| text.parse().ok()).collect();
+    networks.filter(|networks| !networks.is_empty()).ok_or(refused)
+}
+
 /// One spelling only, so that comparing tenants as strings is safe.
 fn tenant(claims: &Members<'_>) -> Result<Option<String>, Rejection> {
     match text(claims, "tid")? {
@@ -191,6 +215,27 @@ mod tests {
     }
 
     #[test]
+    fn a_token_for_some_networks_comes_from_there_alone() {
+        let from = |token: &AccessToken, address: &str| token.may_come_from(Some(address.parse().unwrap()));
+        let anywhere = with(r#""x":1"#).unwrap();
+        assert!(from(&anywhere, "203.0.113.9") && anywhere.may_come_from(None));
+        let token = with(r#""allowed_ips":["198.51.100.0/24","2001:db8::5/128"]"#).unwrap();
+        for (address, fits) in [
+            ("198.51.100.9", true),
+            ("::ffff:198.51.100.9", true),
+            ("2001:db8::5", true),
+            ("2001:db8::6", false),
+            ("203.0.113.9", false),
+        ] {
+            assert_eq!(from(&token, address), fits, "{address}");
+        }
+        assert!(!token.may_come_from(None));
+        for wrong in [r#"[]"#, r#"["x"]"#, r#""198.51.100.0/24""#, r#"[1]"#, "null", r#"["198.51.100.0/24","x"]"#] {
+            assert_eq!(with(&format!("\"allowed_ips\":{wrong}")), Err(Rejection::Claims("allowed_ips")), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_required_claims_are_enough() {
         assert_eq!(
             read(&format!("{{{REQUIRED}}}")).unwrap(),
@@ -211,6 +256,7 @@ mod tests {
                 session: None,
                 actor: None,
                 narrowed: false,
+                allowed_ips: Vec::new(),
             }
         );
     }

@@ -21,7 +21,12 @@ pub(crate) struct Compact<'a> {
 
 impl<'a> Compact<'a> {
     pub(crate) fn split(token: &'a str) -> Result<Self, Rejection> {
-        if token.len() > MAX_TOKEN_BYTES {
+        Self::split_within(token, MAX_TOKEN_BYTES)
+    }
+
+    /// As [`Compact::split`], for what may be that many bytes long.
+    pub(crate) fn split_within(token: &'a str, longest: usize) -> Result<Self, Rejection> {
+        if token.len() > longest {
             return Err(Rejection::Malformed("too large"));
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(NOT_THREE)?;

@@ -40,9 +40,13 @@ impl Header {
     /// `at+jwt` or `application/at+jwt` (RFC 9068 §4); media types compare without regard to case
     /// (RFC 7515 §4.1.9).
     pub(crate) fn is_access_token(&self) -> bool {
-        self.typ
-            .as_deref()
-            .is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt"))
+        self.is("at+jwt")
+    }
+
+    /// Whether `typ` is that media type, with or without `application/` (RFC 7515 §4.1.9).
+    pub(crate) fn is(&self, media_type: &str) -> bool {
+        let bare = |typ: &str| typ.get(..12).filter(|head| head.eq_ignore_ascii_case("application/")).map_or(0, str::len);
+        self.typ.as_deref().is_some_and(|typ| typ.get(bare(typ)..).is_some_and(|typ| typ.eq_ignore_ascii_case(media_type)))
     }
 }
 

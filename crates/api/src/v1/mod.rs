@@ -13,6 +13,7 @@ pub(crate) mod logout;
 pub(crate) mod me;
 pub(crate) mod public_key;
 pub(crate) mod refresh;
+pub(crate) mod revocations;
 pub(crate) mod revoke;
 pub(crate) mod roles;
 pub(crate) mod scopes;

@@ -74,6 +74,9 @@ pub(crate) struct SettingsIn {
     #[schema(max_items = 100, example = json!(["https://api.example.com"]))]
     #[serde(default)]
     resources: Option<Vec<String>>,
+    /// Whether the revocation feed takes the scope `revocations:read`; false if absent.
+    #[serde(default)]
+    revocations_private: Option<bool>,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -266,6 +269,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             impersonation,
             closed_catalogue,
             resources,
+            revocations_private,
         } = settings;
         Self {
             token_lifetime,
@@ -283,6 +287,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             impersonation,
             closed_catalogue,
             resources: resources.unwrap_or_default(),
+            revocations_private,
         }
     }
 }

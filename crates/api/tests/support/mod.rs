@@ -107,6 +107,8 @@ pub struct Options {
     pub notifications: bool,
     /// Whether mail reaches people.
     pub confirm_addresses: bool,
+    /// Where the world reaches it, the same for every replica; `http://id.test` if not said.
+    pub public_url: Option<String>,
     /// `false` asks the database for everything, as a server does that has lost touch with the news.
     pub memory: bool,
 }
@@ -124,6 +126,7 @@ impl Default for Options {
             clock: None,
             notifications: true,
             confirm_addresses: false,
+            public_url: None,
             memory: true,
         }
     }
@@ -158,15 +161,24 @@ impl Server {
     }
 
     async fn join(database: Arc<Database>, master_key: MasterKey, options: Options) -> Self {
-        let Options { require_https, trusted_proxies, throttle, token_lifetime, clock, notifications, confirm_addresses, memory } =
-            options;
+        let Options {
+            require_https,
+            trusted_proxies,
+            throttle,
+            token_lifetime,
+            clock,
+            notifications,
+            confirm_addresses,
+            public_url,
+            memory,
+        } = options;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let store = Store::connect(&database.urls(), 8).await.unwrap();
         let clock = clock.unwrap_or_else(|| Clock::manual(Clock::System.now()));
         let settings = Settings {
             // The same for every replica, whatever port it is on.
-            public_url: "http://id.test".parse().unwrap(),
+            public_url: public_url.as_deref().unwrap_or("http://id.test").parse().unwrap(),
             brand: "c".into(),
             default_tenant: "default".into(),
             token_lifetime,

@@ -34,7 +34,8 @@ pub fn operations() -> Vec<Operation> {
                 id: operation["operationId"].as_str().unwrap().to_owned(),
                 method: method.to_uppercase().parse().unwrap(),
                 template: template.clone(),
-                needs_caller: security.iter().any(|one| one.get("bearer").is_some()),
+                needs_caller: security.iter().any(|one| one.get("bearer").is_some())
+                    && !security.iter().any(|one| one.as_object().is_some_and(serde_json::Map::is_empty)),
                 body: operation
                     .pointer("/requestBody/content")
                     .and_then(Value::as_object)

@@ -277,6 +277,10 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let ticket = Ticket { holder: Holder::Key(key.clone()), scope: Vec::new(), origin: None };
     scoped.take_budget(&key, "rate", now, 1, 10).await.unwrap();
     scoped.create_ticket(SecretMac([6; 32]), &ticket, now, now + TimeDelta::minutes(1)).await.unwrap();
+    // Off and on again: an entry among the revocations.
+    for by in [Some("operator:test"), None] {
+        assert!(scoped.set_key_disabled(&user_key, by, now).await.unwrap());
+    }
     tx.commit().await.unwrap();
     let (slug, family, session) = (slug.to_owned(), family.id, session.id);
     Furnished { tenant, slug, user, username, email, application, application_name, key, user_key, kid, token, family, session }
