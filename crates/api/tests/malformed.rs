@@ -117,8 +117,8 @@ fn judge(request: &Request, heard: &Heard) -> Result<(), String> {
     if worn != (Some("nosniff"), Some(referrer)) {
         return Err("wears the wrong headers".into());
     }
-    // Forms that did not come from our pages are refused on a page.
-    if status < 400 || request.head_only || status == 403 && is_page {
+    // Forms that did not come from our pages are refused on a page, and so are links that are not good.
+    if status < 400 || request.head_only || matches!(status, 403 | 404) && is_page {
         return Ok(());
     }
     // The token endpoint refuses in a form of its own (RFC 6749 §5.2).
