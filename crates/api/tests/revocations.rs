@@ -22,6 +22,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use support::{Answer, Key, Options, Server, Tenant, claims, jose_header};
 
 const PASSWORD: &str = "a long enough passphrase";
@@ -405,4 +406,45 @@ async fn a_long_list_comes_in_parts_and_what_is_of_no_use_is_forgotten() {
     server.issuer.upkeep().await;
     let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM revocations").fetch_one(&mut database).await.unwrap();
     assert_eq!(kept, 6_000);
+}
+
+#[actix_web::test]
+async fn t25_without_its_database_a_server_does_not_say_that_nothing_was_revoked() {
+    let server = Server::start_with(real_time()).await;
+    let acme = server.tenant("acme").await;
+    revoke_a_key(&acme, "first").await;
+    let path = acme.path("/v1/revocations");
+    let request = server.http.get(server.url(&path)).header("Accept", "text/event-stream");
+    let mut stream = request.send().await.unwrap().bytes_stream();
+    assert!(event(&mut stream).await.is_some());
+    let waiting = server.http.get(server.url(&format!("{path}?since=1&wait=30"))).send();
+    let waiting = actix_web::rt::spawn(async move { Answer::of(waiting.await.unwrap()).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut elsewhere = sqlx::PgConnection::connect(&std::env::var("DATABASE_URL").unwrap()).await.unwrap();
+    let name = server.database.url().rsplit('/').next().unwrap().to_owned();
+    let cut = format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(cut)).execute(&mut elsewhere).await.unwrap();
+    let cut_off = Instant::now();
+    // One sign of life may still be told, of the time before.
+    let last = event(&mut stream).await;
+    if let Some((_, data)) = &last {
+        assert!(claims(data)["iat"].as_i64().unwrap() <= Clock::System.now().timestamp());
+        assert!(event(&mut stream).await.is_none());
+    }
+    assert!(cut_off.elapsed() < Duration::from_secs(20), "{:?}", cut_off.elapsed());
+    assert_eq!(waiting.await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
+    for query in ["", "?since=1", "?since=1&wait=5"] {
+        let answer = server.anonymous().get(&format!("{path}{query}")).await;
+        assert_eq!((answer.status, answer.error().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    }
+    let mend = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(mend)).execute(&mut elsewhere).await.unwrap();
+    let began = Instant::now();
+    while server.anonymous().get(&path).await.status != StatusCode::OK {
+        assert!(began.elapsed() < Duration::from_secs(20), "it comes back by itself");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -82,13 +82,20 @@ fn verifier(req: &HttpRequest) -> Result<Verifier, NotVerified> {
     })
 }
 
+/// What a request was found to carry, and by which verifier: another may expect another audience.
+#[derive(Clone)]
+struct Known {
+    by: Verifier,
+    token: AccessToken,
+}
+
 /// Verified at most once a request.
 async fn verified(req: &HttpRequest, scopes: &[String]) -> Result<AccessToken, NotVerified> {
     let verifier = verifier(req)?;
-    let known = req.extensions().get::<VerifiedToken>().cloned();
+    let known = req.extensions().get::<Known>().filter(|known| known.by.is(&verifier)).cloned();
     let outcome = async {
         let token = match known {
-            Some(VerifiedToken(token)) => token,
+            Some(known) => known.token,
             None => verifier.verify_request(req).await?,
         };
         for scope in scopes {
@@ -97,7 +104,7 @@ async fn verified(req: &HttpRequest, scopes: &[String]) -> Result<AccessToken, N
         Ok(token)
     };
     let token = outcome.await.map_err(|refused| NotVerified { answer: verifier.answer(&refused), refused })?;
-    req.extensions_mut().insert(VerifiedToken(token.clone()));
+    req.extensions_mut().insert(Known { by: verifier, token: token.clone() });
     Ok(token)
 }
 

@@ -278,6 +278,12 @@ impl Verifier {
         }
     }
 
+    /// Whether the other is a clone of this one.
+    #[cfg(feature = "actix")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+
     fn verify_with(&self, token: &str, kept: &Kept) -> Result<AccessToken, Refused> {
         let core = &*self.core;
         let expected =

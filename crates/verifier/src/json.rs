@@ -26,11 +26,7 @@ impl<'a> Members<'a> {
     }
 
     fn parse_text(text: &'a str) -> Option<Self> {
-        let mut whole = serde_json::Deserializer::from_str(text);
-        Sound { levels: MAX_DEPTH }.deserialize(&mut whole).ok()?;
-        whole.end().ok()?;
-        // Twins are ruled out above, so the map below drops nothing.
-        serde_json::from_str(text).ok().map(Self)
+        serde_json::from_str(text).ok()
     }
 
     /// Whether a member of this name exists, be it only `null`.
@@ -81,6 +77,43 @@ impl<'a> Members<'a> {
         };
         serde_json::from_str(raw.get()).map(Some).map_err(|_| WrongType)
     }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Outermost)
+    }
+}
+
+/// Reads the outermost object, keeping its values as text.
+struct Outermost;
+
+impl<'de> Visitor<'de> for Outermost {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object without repeated members")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            let value: &RawValue = map.next_value()?;
+            if !is_plain(value.get()) {
+                let mut whole = serde_json::Deserializer::from_str(value.get());
+                Sound { levels: MAX_DEPTH - 1 }.deserialize(&mut whole).map_err(A::Error::custom)?;
+            }
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom("repeated member"));
+            }
+        }
+        Ok(Members(members))
+    }
+}
+
+/// A string without escapes: whoever found its end has seen all that could be wrong with it.
+fn is_plain(value: &str) -> bool {
+    value.starts_with('"') && !value.contains('\\')
 }
 
 /// A member's name with its escapes resolved, so that `"\u0065xp"` and `"exp"` are twins.

@@ -1,4 +1,4 @@
-//! What was revoked, as far as a verifier has heard: the batches of the issuer's feed put together, in 16 bytes an entry.
+//! What was revoked, as far as a verifier has heard: the batches of the issuer's feed put together, in 17 bytes an entry.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -15,6 +15,8 @@ use crate::{AccessToken, KeySet, Rejection};
 const BATCH_TYPE: &str = "revocations+jwt";
 /// Longest batch that is read, in bytes (8 MiB).
 pub(crate) const LONGEST_BATCH: usize = 8 * 1024 * 1024;
+/// Entries that a look-up reads: two lines of memory.
+const RANGE: usize = 8;
 /// Entries that are new enough not to be sorted yet.
 const FEWEST_RECENT: usize = 1024;
 
@@ -75,6 +77,8 @@ struct Held {
 #[derive(Debug, Default)]
 struct Set {
     sorted: Vec<Held>,
+    /// Where among the sorted each range of hashes begins: all of one length, for about [`RANGE`] entries each.
+    ranges: Vec<u32>,
     recent: HashMap<u64, Times>,
 }
 
@@ -96,13 +100,19 @@ impl Set {
         all.sort_by_key(|held| held.hash);
         all.dedup_by_key(|held| held.hash);
         all.shrink_to_fit();
+        // Hashes are spread evenly, so their leading bits lead to them.
+        let bits = (all.len() / RANGE).max(1).ilog2();
+        let begin = |range: u64| all.partition_point(|held| held.hash.checked_shr(64 - bits).unwrap_or(0) < range);
+        self.ranges = (0..=1 << bits).map(|range| u32::try_from(begin(range)).unwrap_or(u32::MAX)).collect();
         self.sorted = all;
     }
 
     fn get(&self, hash: u64) -> Option<Times> {
         self.recent.get(&hash).copied().or_else(|| {
-            let at = self.sorted.binary_search_by_key(&hash, |held| held.hash).ok()?;
-            self.sorted.get(at).map(|held| held.times)
+            let range = usize::try_from(hash.checked_shr(64 - self.ranges.len().checked_sub(1)?.ilog2()).unwrap_or(0)).ok()?;
+            let (from, until) = (*self.ranges.get(range)?, *self.ranges.get(range + 1)?);
+            let near = self.sorted.get(usize::try_from(from).ok()?..usize::try_from(until).ok()?)?;
+            near.iter().find(|held| held.hash == hash).map(|held| held.times)
         })
     }
 
@@ -224,7 +234,7 @@ impl Revocations {
     pub fn memory_bytes(&self) -> usize {
         // A hash table keeps a control byte beside each place, and an eighth of the places free.
         let recent = self.live.recent.capacity() * 8 / 7 * (size_of::<(u64, Times)>() + 1);
-        self.live.sorted.capacity() * size_of::<Held>() + recent
+        self.live.sorted.capacity() * size_of::<Held>() + self.live.ranges.capacity() * size_of::<u32>() + recent
     }
 }
 

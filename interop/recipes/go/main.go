@@ -196,7 +196,7 @@ func main() {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		claims, err := verifier.Verify(strings.TrimSpace(lines.Text()))
 		if err != nil {
-			fmt.Println("refused:", err)
+			fmt.Println("refused:", strings.ReplaceAll(err.Error(), "\n", "; "))
 			continue
 		}
 		scope, _ := claims["scope"].(string)
