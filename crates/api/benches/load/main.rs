@@ -70,8 +70,8 @@ fn main() {
     let idle = server.rss();
     notes.push(format!("; idle RSS of the server: {:.1} MiB", mib(idle)));
 
-    let mut rows = answers(&server, &key, pace, &is_wanted);
-    rows.extend(verify::measure(&server, &key, pace, &is_wanted, &mut notes));
+    let mut rows = answers(&server, &key, pace, is_wanted);
+    rows.extend(verify::measure(&server, &key, pace, is_wanted, &mut notes));
     if is_wanted("login") {
         rows.extend(login::measure(&server, pace));
     }
