@@ -157,7 +157,7 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 31] = [
+const WITHOUT_IDS: [&str; 32] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
@@ -175,6 +175,8 @@ const WITHOUT_IDS: [&str; 31] = [
     "rotateKey",
     "rotateMyKey",
     "createMyKey",
+    // A number of the tenant's own list.
+    "followRevocations",
     // Of the public.
     "requestKey",
     // A word about what the path names.

@@ -55,6 +55,8 @@ impl<'a> House<'a> {
 
     /// Everything that the tenant holds, as text.
     async fn everything(&self) -> String {
+        // Uses that wait to be written are of before.
+        self.tenant.server.issuer.write_uses().await.unwrap();
         let mut database = self.tenant.server.database.superuser().await;
         let mut all = String::new();
         for table in ["users", "applications", "api_keys", "api_key_secrets", "api_key_usage", "issued_tokens", "audit_entries"] {

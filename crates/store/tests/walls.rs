@@ -85,12 +85,12 @@ const PRIVILEGES: [&str; 28] = [
     // Who is deleted leaves none.
     "passwords | DELETE,INSERT,SELECT,UPDATE",
     "refresh_tokens | INSERT,SELECT",
-    // What nobody names any more may go.
-    "roles | DELETE,INSERT,SELECT",
-    "scopes | DELETE,INSERT,SELECT",
     "revocation_heads | INSERT,SELECT,UPDATE",
     // What has ended by itself need not be listed.
     "revocations | DELETE,INSERT,SELECT,UPDATE",
+    // What nobody names any more may go.
+    "roles | DELETE,INSERT,SELECT",
+    "scopes | DELETE,INSERT,SELECT",
     "sealed_secrets | INSERT,SELECT",
     "sessions | INSERT,SELECT,UPDATE",
     "signing_keys | INSERT,SELECT,UPDATE",

@@ -64,7 +64,11 @@ pub fn make(world: &World, seed: u64, number: u64) -> Request {
     request.head_only = method == "HEAD";
 
     let mut headers: Headers = vec![("Host".into(), b"id.test".to_vec())];
-    authorize(random, world, admin, template.ends_with("/v1/authentications"), &mut headers, &mut request);
+    match template.ends_with("-revoke") {
+        // A good key would end itself, or all of its owner's, and with them the rest of the run.
+        true => headers.push(("Authorization".to_owned(), credentials::broken(random, world))),
+        false => authorize(random, world, admin, template.ends_with("/v1/authentications"), &mut headers, &mut request),
+    }
     let body = body(random, world, operation, odd, &mut headers);
     more_headers(random, &mut headers, &mut request);
     frame(random, &method, &target, headers, body, &mut request);
