@@ -293,6 +293,8 @@ mod tests {
             key_id: Some("key".into()),
             session: Some("login".into()),
             actor: None,
+            narrowed: false,
+            allowed_ips: Vec::new(),
         }
     }
 
