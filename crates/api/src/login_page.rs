@@ -15,7 +15,6 @@ use crate::caller::{path_tenant, request_info};
 use crate::cookies::{Cookies, from_here};
 use crate::pages::{LoginPage, LogoutPage, MessagePage, respond};
 use crate::problem::{Answer, Answered};
-use crate::v1::login::user_agent;
 use crate::v1::logout::CLEAR_SITE_DATA;
 
 /// Longest return target, in bytes.
@@ -205,7 +204,6 @@ pub(crate) async fn sign_in(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
         scope: None,
         client: None,
         device: device.as_deref(),
-        user_agent: user_agent(&req),
         request: request_info(&req),
     };
     let begun = match issuer.begin_session(login, cookies.session(&req).as_ref()).await {

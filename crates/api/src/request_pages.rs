@@ -131,22 +131,44 @@ pub(crate) async fn request(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
 /// A page with one button, or that the link is not good.
 async fn ask(place: &Place, issuer: &Issuer, req: &HttpRequest, kind: LinkKind, link: &str) -> Answered<HttpResponse> {
     let Some(asked) = issuer.request_of_link(&place.tenant, kind, link).await? else { return not_good(place) };
-    let (title, text, button, page) = match kind {
-        LinkKind::Confirm => {
-            ("Confirm your request", "Somebody asked for a developer key with your address.", "It was me", "confirm")
-        }
+    let (title, text, button) = match kind {
+        LinkKind::Confirm => ("Confirm your request", "Somebody asked for a developer key with your address.", "It was me"),
         LinkKind::Claim => (
             "Take your key",
             "The key and its secret are shown once, on the next page. Have a place ready to keep them.",
             "Show the key",
-            "claim",
         ),
     };
-    let action = format!("{}/{page}/{link}", place.base);
+    let action = path_of(place, kind, link);
     place.with_form(issuer, req, |token| {
         let page = ButtonPage { tenant_name: place.name(), title, text, about: &asked.app_name, action: &action, button, token };
         respond(StatusCode::OK, &page)
     })
+}
+
+/// Where a link leads.
+fn path_of(place: &Place, kind: LinkKind, link: &str) -> String {
+    let page = match kind {
+        LinkKind::Confirm => "confirm",
+        LinkKind::Claim => "claim",
+    };
+    format!("{}/{page}/{link}", place.base)
+}
+
+/// The answer to a form that did not come from the page of the link; `None` to one that did.
+fn not_pressed(
+    place: &Place,
+    issuer: &Issuer,
+    req: &HttpRequest,
+    form: FormBody<PlainForm>,
+    kind: LinkKind,
+    link: &str,
+) -> Answered<Option<HttpResponse>> {
+    let csrf = form.take()?.csrf;
+    match place.admits(req, issuer, place.cookies().form(req).as_deref(), &csrf) {
+        true => Ok(None),
+        false => place.stale(&path_of(place, kind, link)).map(Some),
+    }
 }
 
 /// One page for every link that is not good: used, over, or never there.
@@ -198,9 +220,8 @@ pub(crate) async fn confirm(
     form: FormBody<PlainForm>,
 ) -> Answered<HttpResponse> {
     let place = Place::of(&req).await?;
-    let csrf = form.take()?.csrf;
-    if !place.admits(&req, &issuer, place.cookies().form(&req).as_deref(), &csrf) {
-        return place.stale(&format!("{}/confirm/{}", place.base, path.link));
+    if let Some(stale) = not_pressed(&place, &issuer, &req, form, LinkKind::Confirm, &path.link)? {
+        return Ok(stale);
     }
     match issuer.confirm_key_request(&place.tenant, &path.link, &request_info(&req)).await {
         Ok(Confirmed::Waits) => {
@@ -265,9 +286,8 @@ pub(crate) async fn claim(
     form: FormBody<PlainForm>,
 ) -> Answered<HttpResponse> {
     let place = Place::of(&req).await?;
-    let csrf = form.take()?.csrf;
-    if !place.admits(&req, &issuer, place.cookies().form(&req).as_deref(), &csrf) {
-        return place.stale(&format!("{}/claim/{}", place.base, path.link));
+    if let Some(stale) = not_pressed(&place, &issuer, &req, form, LinkKind::Claim, &path.link)? {
+        return Ok(stale);
     }
     match issuer.claim_key(&place.tenant, &path.link, &request_info(&req)).await {
         Ok(MadeKey { key, secret }) => {

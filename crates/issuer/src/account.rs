@@ -73,7 +73,6 @@ impl Issuer {
             scope: None,
             client: None,
             device,
-            user_agent: None,
             request: caller.request.clone(),
         };
         let proven = match self.prove(&login, now).await {

@@ -142,7 +142,7 @@ impl Issuer {
         let mut all = Vec::with_capacity(windows.len());
         let mut exhausted = None;
         for window in windows {
-            let (left, given) = self.take_of(key, window, now).await?;
+            let (left, given) = self.take_of(key, window).await?;
             let ends_in = (window.ends - now).num_seconds().max(0);
             let length = (window.ends - window.begins).num_seconds();
             all.push(Remaining { kind: window.kind, limit: window.limit, window: length, left, ends_in });
@@ -165,7 +165,7 @@ impl Issuer {
     }
 
     /// What is left afterwards, and whether one was given.
-    async fn take_of(&self, key: &VerifiedKey, window: Window, now: DateTime<Utc>) -> Result<(i64, bool), Failure> {
+    async fn take_of(&self, key: &VerifiedKey, window: Window) -> Result<(i64, bool), Failure> {
         let tenant = key.entry.tenant;
         let id = &key.entry.key.id;
         let place = self.budgets.0.get_with((tenant, id.clone(), window.kind), Arc::default);
@@ -191,9 +191,7 @@ impl Issuer {
             held.left -= 1;
         }
         *share = Some(held);
-        // A clock that was set back must not make a window of its own.
-        let left = if now < window.ends { (held.limit - held.used + held.left).max(0) } else { 0 };
-        Ok((if held.exhausted { 0 } else { left }, given))
+        Ok((if held.exhausted { 0 } else { (held.limit - held.used + held.left).max(0) }, given))
     }
 }
 

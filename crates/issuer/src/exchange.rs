@@ -157,6 +157,8 @@ pub(crate) enum Purpose {
     Own,
     /// Whatever it is good for.
     Any,
+    /// Nothing but to prove that it is held: it is not used, so where and how often it may be does not matter.
+    Proof,
 }
 
 /// Why a pair was refused.
@@ -349,6 +351,7 @@ impl Issuer {
             // Asked again, because others may have failed while we looked: then even the right secret is not told.
             Ok(verified) => match self.failures.blocked(&attempt, rule, now) {
                 Some(retry_after) => Err(Refusal::Throttled { retry_after }.into()),
+                None if purpose == Purpose::Proof => Ok(verified),
                 None => match self.use_key(&verified, request, now).await {
                     Ok(()) => Ok(verified),
                     // From elsewhere it is no better than a wrong one, but for whoever asks what it is good for.

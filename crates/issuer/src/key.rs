@@ -444,20 +444,19 @@ impl Issuer {
         request: &RequestInfo,
     ) -> Result<(), Failure> {
         let now = self.clock.now();
-        let Some(id) = credential.as_ref().map(|pair| pair.key.clone()) else { return Err(Refusal::Unauthenticated.into()) };
-        match self.verify_pair_for(Purpose::Any, tenant, credential, request, now).await {
-            Ok(_) | Err(Failure::Refusal(Refusal::KeyLimit(_) | Refusal::UsedUp { .. })) => {}
+        let entry = match self.verify_pair_for(Purpose::Proof, tenant, credential, request, now).await {
+            Ok(key) => key.entry,
             Err(Failure::Refusal(Refusal::InvalidPair)) => return Err(Refusal::Unauthenticated.into()),
             Err(failure) => return Err(failure),
-        }
-        let entry = self.directory.key(&id).await?.ok_or(Refusal::Unauthenticated)?;
+        };
+        let id = &entry.key.id;
         let actor = Actor {
             name: format!("key:{id}"),
             subject: entry.key.owner.to_string(),
             authority: Authority::Scopes(ScopeSet::default()),
             request: request.clone(),
         };
-        self.revoke_key(entry.tenant, &actor, &id).await
+        self.revoke_key(entry.tenant, &actor, id).await
     }
 
     /// A key of this person; anybody else's is none.

@@ -53,8 +53,6 @@ pub struct Login<'a> {
     pub client: Option<&'a VerifiedKey>,
     /// The known-device cookie, if the client sent one.
     pub device: Option<&'a str>,
-    /// How the client calls itself.
-    pub user_agent: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
 }
@@ -108,7 +106,7 @@ impl Issuer {
             principal: Principal::User(proven.user.id),
             client: login.client.map(VerifiedKey::client),
             scope: granted,
-            user_agent: agent(login.user_agent),
+            user_agent: agent(login.request.agent.as_deref()),
             created_at: now,
             ends_at,
             idle_seconds: rule.idle,

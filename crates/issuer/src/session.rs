@@ -93,7 +93,7 @@ impl Issuer {
             user: proven.user.id,
             mac,
             pepper_version,
-            user_agent: agent(login.user_agent),
+            user_agent: agent(login.request.agent.as_deref()),
             ends_at,
             idle_seconds: rule.idle,
         };

@@ -352,9 +352,7 @@ impl Issuer {
             Err(Failure::Refusal(_)) => return Ok(Err(Denied::Invalid)),
             Err(failure) => return Err(failure),
         };
-        if let Principal::Key(key) = &principal
-            && let Err(denied) = limited(self.use_key(key, asked.request, now).await)?
-        {
+        if let Err(denied) = self.use_of(&principal, asked.request, now).await? {
             return Ok(Err(denied));
         }
         let scopes = ScopeSet::kept(&ticket.scope).intersection(&principal.scopes());
@@ -377,9 +375,7 @@ impl Issuer {
         if !asked.audiences.is_empty() && !token.audience.iter().any(|one| asked.audiences.contains(one)) {
             return Ok(Err(Denied::Token("it is for another audience")));
         }
-        if let Principal::Key(key) = &principal
-            && let Err(denied) = limited(self.use_key(key, asked.request, now).await)?
-        {
+        if let Err(denied) = self.use_of(&principal, asked.request, now).await? {
             return Ok(Err(denied));
         }
         Ok(Ok(Proved { principal, scopes, acting, ends: token.expires_at }))
@@ -392,13 +388,26 @@ impl Issuer {
         asked: &Asked<'_>,
         now: DateTime<Utc>,
     ) -> Finding<Proved> {
-        let key = match self.verify_pair_for(Purpose::Any, Some(tenant), Some(pair), asked.request, now).await {
-            Ok(key) => key,
-            Err(Failure::Refusal(Refusal::InvalidPair)) => return Ok(Err(Denied::Invalid)),
-            Err(Failure::Refusal(Refusal::Throttled { retry_after })) => return Ok(Err(Denied::Throttled { retry_after })),
-            Err(failure) => return limited(Err(failure)),
-        };
-        Ok(own_key(key))
+        Ok(self.try_pair(tenant, pair, asked.request, now).await?.and_then(own_key))
+    }
+
+    /// A key by its secret, with why not.
+    async fn try_pair(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        pair: AppKeyCredential,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Finding<VerifiedKey> {
+        found(self.verify_pair_for(Purpose::Any, Some(tenant), Some(pair), request, now).await)
+    }
+
+    /// A use of the key behind a principal, if there is one.
+    async fn use_of(&self, principal: &Principal, request: &RequestInfo, now: DateTime<Utc>) -> Finding<()> {
+        match principal {
+            Principal::Key(key) => found(self.use_key(key, request, now).await),
+            Principal::Person(_) => Ok(Ok(())),
+        }
     }
 
     /// `KEY:SECRET`, `USER:KEY:SECRET` or `USER:PASSWORD`: the first that there is.
@@ -422,10 +431,7 @@ impl Issuer {
         if let Some((name, secret)) = rest.split_once(':')
             && let Some(keys) = self.named_keys(tenant, first, name).await?
         {
-            return match self.prove_named(tenant, &keys, secret, asked.request, now).await? {
-                Ok(key) => Ok(own_key(key)),
-                Err(denied) => Ok(Err(denied)),
-            };
+            return Ok(self.prove_named(tenant, &keys, secret, asked.request, now).await?.and_then(own_key));
         }
         self.prove_password(tenant, first, SecretString::from(rest), asked.request, now).await
     }
@@ -450,11 +456,11 @@ impl Issuer {
         let mut denied = Denied::Invalid;
         for key in keys {
             let Some(pair) = AppKeyCredential::of(key.as_str(), secret, &self.settings.brand) else { continue };
-            match self.verify_pair_for(Purpose::Any, Some(tenant), Some(pair), request, now).await {
-                Ok(key) => return Ok(Ok(key)),
-                Err(Failure::Refusal(Refusal::InvalidPair)) => {}
-                Err(Failure::Refusal(Refusal::Throttled { retry_after })) => denied = Denied::Throttled { retry_after },
-                Err(failure) => return limited(Err(failure)),
+            match self.try_pair(tenant, pair, request, now).await? {
+                // Another of these may be the right one.
+                Err(Denied::Invalid) => {}
+                Err(throttled @ Denied::Throttled { .. }) => denied = throttled,
+                settled => return Ok(settled),
             }
         }
         Ok(Err(denied))
@@ -469,7 +475,7 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Finding<Proved> {
         let request = request.clone();
-        let login = Login { tenant, username, password, scope: None, client: None, device: None, user_agent: None, request };
+        let login = Login { tenant, username, password, scope: None, client: None, device: None, request };
         let proven = match self.prove(&login, now).await {
             Ok(proven) => proven,
             Err(Failure::Refusal(Refusal::Throttled { retry_after })) => return Ok(Err(Denied::Throttled { retry_after })),
@@ -582,10 +588,12 @@ struct Asked<'a> {
     request: &'a RequestInfo,
 }
 
-/// Whoever proved themselves hears which of the key's limits stands in the way.
-fn limited<T>(outcome: Result<T, Failure>) -> Finding<T> {
+/// What is told of a key that may not be used. Whoever proved to hold it hears which of its limits stands in the way.
+fn found<T>(outcome: Result<T, Failure>) -> Finding<T> {
     match outcome {
         Ok(good) => Ok(Ok(good)),
+        Err(Failure::Refusal(Refusal::InvalidPair)) => Ok(Err(Denied::Invalid)),
+        Err(Failure::Refusal(Refusal::Throttled { retry_after })) => Ok(Err(Denied::Throttled { retry_after })),
         Err(Failure::Refusal(Refusal::KeyLimit(reason))) => Ok(Err(Denied::KeyLimit(reason))),
         Err(Failure::Refusal(Refusal::UsedUp { reason, retry_after })) => Ok(Err(Denied::UsedUp { reason, retry_after })),
         Err(failure) => Err(failure),

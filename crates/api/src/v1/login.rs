@@ -1,6 +1,5 @@
 //! A username and password become tokens.
 
-use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, post};
 use claviger_issuer::caller::Presented;
@@ -92,7 +91,6 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Body<Lo
         scope: scope.as_deref(),
         client: client.as_ref(),
         device: device.as_deref(),
-        user_agent: user_agent(&req),
         request: request_info(&req),
     };
     let LoggedIn { tokens, device } = issuer.log_in(login).await?;
@@ -112,9 +110,4 @@ pub(crate) async fn client(req: &HttpRequest, issuer: &Issuer, tenant: Option<&T
             }
         }
     }
-}
-
-/// How a client calls itself.
-pub(crate) fn user_agent(req: &HttpRequest) -> Option<&str> {
-    req.headers().get(header::USER_AGENT)?.to_str().ok()
 }
