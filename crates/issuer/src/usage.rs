@@ -12,9 +12,22 @@ use crate::login::agent;
 use crate::settings::RequestInfo;
 use crate::{Failure, Issuer};
 
+/// A use, as it came: what is kept of it is worked out when it is written, and most never are.
+struct Use {
+    at: DateTime<Utc>,
+    address: Option<IpAddr>,
+    agent: Option<String>,
+}
+
+impl Use {
+    fn kept(self) -> KeyUse {
+        KeyUse { at: self.at, network: self.address.map(network), agent: agent(self.agent.as_deref()) }
+    }
+}
+
 /// Uses that were not written yet.
 #[derive(Default)]
-pub(crate) struct Uses(Mutex<HashMap<(TenantId, KeyId), KeyUse>>);
+pub(crate) struct Uses(Mutex<HashMap<(TenantId, KeyId), Use>>);
 
 /// What is kept of an address: the network that it is in.
 fn network(address: IpAddr) -> String {
@@ -27,7 +40,7 @@ fn network(address: IpAddr) -> String {
 impl Issuer {
     /// Notes a use of a key.
     pub(crate) fn note_use(&self, tenant: TenantId, key: &KeyId, request: &RequestInfo, now: DateTime<Utc>) {
-        let used = KeyUse { at: now, network: request.address.map(network), agent: agent(request.agent.as_deref()) };
+        let used = Use { at: now, address: request.address, agent: request.agent.clone() };
         self.uses.0.lock().unwrap_or_else(PoisonError::into_inner).insert((tenant, key.clone()), used);
     }
 
@@ -36,7 +49,7 @@ impl Issuer {
         let gathered = std::mem::take(&mut *self.uses.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut tenants: HashMap<TenantId, Vec<(KeyId, KeyUse)>> = HashMap::new();
         for ((tenant, key), used) in gathered {
-            tenants.entry(tenant).or_default().push((key, used));
+            tenants.entry(tenant).or_default().push((key, used.kept()));
         }
         for (tenant, mut uses) in tenants {
             // Two servers lock rows in one order.

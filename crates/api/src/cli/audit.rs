@@ -17,7 +17,7 @@ use serde_json::json;
 use super::installation::{not_found, with};
 use super::output::Format;
 use crate::config::Config;
-use crate::hex::hex;
+use crate::hex::{hex, unhex};
 use crate::v1::audit::{AuditView, ExportedEntry, export_line};
 
 #[derive(Debug, Subcommand)]
@@ -255,6 +255,7 @@ fn read_export(exported: ExportedEntry) -> anyhow::Result<(TenantId, Entry)> {
         personal_digest,
         hash,
     } = exported;
+    let bytes = |text: &str| unhex(text).with_context(|| format!("`{text}` is not hexadecimal"));
     let entry = Entry {
         seq,
         at,
@@ -266,23 +267,15 @@ fn read_export(exported: ExportedEntry) -> anyhow::Result<(TenantId, Entry)> {
         request_id,
         detail: detail.get().to_owned(),
         personal,
-        personal_salt: unhex(&personal_salt)?,
-        personal_digest: unhex(&personal_digest)?,
-        hash: unhex(&hash)?,
+        personal_salt: bytes(&personal_salt)?,
+        personal_digest: bytes(&personal_digest)?,
+        hash: bytes(&hash)?,
     };
     Ok((TenantId(tenant_id), entry))
 }
 
-fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        bail!("`{text}` is not hexadecimal");
-    }
-    let digits = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2).unwrap_or_default(), 16));
-    digits.collect::<Result<_, _>>().with_context(|| format!("`{text}` is not hexadecimal"))
-}
-
 fn parse_anchor(text: &str) -> anyhow::Result<Anchor> {
     let (seq, hash) = text.split_once(':').context("an anchor is SEQ:HASH, as an earlier check printed it")?;
-    let hash = unhex(hash).ok().filter(|hash| hash.len() == 32).context("the hash of an anchor is 64 hexadecimal digits")?;
+    let hash = unhex(hash).filter(|hash| hash.len() == 32).context("the hash of an anchor is 64 hexadecimal digits")?;
     Ok(Anchor { seq: seq.parse().context("an anchor begins with the number of an entry")?, hash })
 }

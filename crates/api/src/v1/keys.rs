@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::body::{Asked, Body, Object, present};
-use crate::caller::{self, APerson, Caller, KeysRead, KeysWrite};
+use crate::caller::{self, Caller, KeysRead, KeysWrite};
 use crate::credentials;
 use crate::page::{Page, limit};
 use crate::problem::{Answer, Answered};
@@ -190,7 +190,7 @@ impl From<Quota> for QuotaWire {
 pub(crate) struct RotationIn {
     /// Seconds that the secret before still works, 0 to 2592000.
     #[schema(maximum = 2_592_000, example = 3600)]
-    grace_seconds: u32,
+    pub(super) grace_seconds: u32,
 }
 
 /// A key, without its secrets.
@@ -251,7 +251,7 @@ pub(crate) struct KeyView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JudgedKeyView {
     #[serde(flatten)]
-    key: KeyView,
+    pub(super) key: KeyView,
     /// `active`, or why it cannot be used: `key_disabled`, `dormant`, `key_expired`, `key_revoked`, `owner_disabled`,
     /// `tenant_disabled`.
     #[schema(example = "active")]
@@ -264,7 +264,7 @@ impl JudgedKeyView {
         Ok(Self { key: key.into(), verdict })
     }
 
-    async fn all(issuer: &Issuer, tenant: TenantId, keys: Vec<ApiKey>) -> Answered<Vec<Self>> {
+    pub(super) async fn all(issuer: &Issuer, tenant: TenantId, keys: Vec<ApiKey>) -> Answered<Vec<Self>> {
         let mut judged = Vec::with_capacity(keys.len());
         for key in keys {
             judged.push(Self::of(issuer, tenant, key).await?);
@@ -627,146 +627,7 @@ pub(crate) async fn self_revoke(req: HttpRequest, issuer: Data<Issuer>) -> Answe
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// A key that a person makes for themselves.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OwnKeyIn {
-    /// Its name for people.
-    #[schema(example = "my laptop")]
-    name: String,
-    /// What it may do: no more than its owner.
-    #[schema(example = json!(["events:read"]))]
-    scopes: Vec<String>,
-    /// When it ends; absent is as the tenant's settings say, `null` is never.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<DateTime<Utc>>)]
-    expires_at: Option<Option<DateTime<Utc>>>,
-    /// Networks and addresses that it may be used from; absent is everywhere.
-    #[serde(default)]
-    #[schema(max_items = 50)]
-    allowed_ips: Vec<String>,
-}
-
-/// The person's id.
-fn myself(caller: &Caller<APerson>) -> Answered<UserId> {
-    let user = caller.who.person()?.user().map_err(claviger_issuer::Failure::from)?;
-    Ok(user.id)
-}
-
-/// Make a key of one's own
-///
-/// It can do no more than the person who makes it. The answer holds the secret; it is shown this once.
-#[utoipa::path(
-    tag = "Account",
-    operation_id = "createMyKey",
-    request_body = OwnKeyIn,
-    responses(
-        (status = 201, description = "The key and its secret", body = MadeKeyView),
-        (status = 403, description = "The caller is no person, or does not hold what the key would", body = crate::problem::Problem),
-        (status = 422, description = "A field is wrong", body = crate::problem::Problem),
-    ),
-    security(("bearer" = []), ("session" = [])),
-)]
-#[post("/v1/me/keys")]
-pub(crate) async fn create_mine(caller: Caller<APerson>, issuer: Data<Issuer>, body: Body<OwnKeyIn>) -> Answered<HttpResponse> {
-    let OwnKeyIn { name, scopes, expires_at, allowed_ips } = body.take()?;
-    let order = KeyOrder {
-        owner: Owner::User(myself(&caller)?),
-        name,
-        scopes,
-        roles: Vec::new(),
-        acting: ActingRule::default(),
-        token_lifetime: None,
-        refresh: false,
-        expires_at,
-        limits: KeyLimits { allowed_ips: KeyLimits::networks(&allowed_ips)?, ..KeyLimits::default() },
-        import: None,
-    };
-    let made = issuer.create_key(caller.tenant(), &caller.actor(), order).await?;
-    Ok(HttpResponse::Created().json(MadeKeyView::from(made)))
-}
-
-/// Which of one's own keys.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct OwnKeysQuery {
-    /// `next` of the page before.
-    after: Option<String>,
-    /// How many, 1 to 200.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u16>,
-}
-
-/// List one's own keys that are not revoked
-#[utoipa::path(
-    tag = "Account",
-    operation_id = "listMyKeys",
-    params(OwnKeysQuery),
-    responses((status = 200, description = "Keys in order of id", body = Page<JudgedKeyView>)),
-    security(("bearer" = []), ("session" = [])),
-)]
-#[get("/v1/me/keys")]
-pub(crate) async fn list_mine(
-    caller: Caller<APerson>,
-    issuer: Data<Issuer>,
-    query: Asked<OwnKeysQuery>,
-) -> Answered<Json<Page<JudgedKeyView>>> {
-    let OwnKeysQuery { after, limit: asked } = query.take()?;
-    let limit = limit(asked)?;
-    let after = after_key(after)?;
-    let owner = Owner::User(myself(&caller)?);
-    let keys = issuer.list_keys(caller.tenant(), Some(owner), after.as_ref(), limit).await?;
-    let keys = JudgedKeyView::all(&issuer, caller.tenant(), keys).await?;
-    Ok(Json(Page::of(keys, limit, |judged: &JudgedKeyView| judged.key.api_key.clone())))
-}
-
-/// Give a key of one's own a new secret
-#[utoipa::path(
-    tag = "Account",
-    operation_id = "rotateMyKey",
-    params(("id" = String, Path, description = "The key's public half")),
-    request_body = RotationIn,
-    responses(
-        (status = 201, description = "The key and its new secret", body = MadeKeyView),
-        (status = 403, description = "The key can do what the caller cannot", body = crate::problem::Problem),
-        (status = 404, description = "The caller has no such key, or it is revoked", body = crate::problem::Problem),
-        (status = 422, description = "A field is wrong", body = crate::problem::Problem),
-    ),
-    security(("bearer" = []), ("session" = [])),
-)]
-#[post("/v1/me/keys/{id}/rotate")]
-pub(crate) async fn rotate_mine(
-    caller: Caller<APerson>,
-    issuer: Data<Issuer>,
-    path: Path<KeyInPath>,
-    body: Body<RotationIn>,
-) -> Answered<HttpResponse> {
-    let RotationIn { grace_seconds } = body.take()?;
-    let key = issuer.key_of(caller.tenant(), myself(&caller)?, &path.id()?).await?;
-    let made = issuer.rotate_key(caller.tenant(), &caller.actor(), &key.id, grace_seconds).await?;
-    Ok(HttpResponse::Created().json(MadeKeyView::from(made)))
-}
-
-/// Revoke a key of one's own for good
-#[utoipa::path(
-    tag = "Account",
-    operation_id = "revokeMyKey",
-    params(("id" = String, Path, description = "The key's public half")),
-    responses(
-        (status = 204, description = "It cannot be exchanged any more, and its tokens count no more here"),
-        (status = 404, description = "The caller has no such key, or it is revoked", body = crate::problem::Problem),
-    ),
-    security(("bearer" = []), ("session" = [])),
-)]
-#[delete("/v1/me/keys/{id}")]
-pub(crate) async fn revoke_mine(caller: Caller<APerson>, issuer: Data<Issuer>, path: Path<KeyInPath>) -> Answered<HttpResponse> {
-    let key = issuer.key_of(caller.tenant(), myself(&caller)?, &path.id()?).await?;
-    issuer.revoke_key(caller.tenant(), &caller.actor(), &key.id).await?;
-    Ok(HttpResponse::NoContent().finish())
-}
-
-fn after_key(after: Option<String>) -> Answered<Option<KeyId>> {
+pub(super) fn after_key(after: Option<String>) -> Answered<Option<KeyId>> {
     let after = after.map(|after| KeyId::parse(&after).ok_or(after)).transpose();
     after.map_err(|_| Answer::unprocessable("after", "Send `next` of the page before, as it was."))
 }
@@ -779,7 +640,7 @@ pub(crate) struct KeyInPath {
 
 impl KeyInPath {
     /// What is no id is the id of none.
-    fn id(&self) -> Result<KeyId, Answer> {
+    pub(super) fn id(&self) -> Result<KeyId, Answer> {
         KeyId::parse(&self.id).ok_or_else(Answer::not_found)
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod login;
 pub(crate) mod logins;
 pub(crate) mod logout;
 pub(crate) mod me;
+pub(crate) mod my_keys;
 pub(crate) mod public_key;
 pub(crate) mod refresh;
 pub(crate) mod revocations;
