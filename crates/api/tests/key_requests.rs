@@ -197,6 +197,7 @@ async fn scenario_16_17_an_admin_approves_once_and_the_pair_works() {
     let id = scene.asked("Third", "third@example.com").await;
     let made = scene.decide(&id, "approve", json!({ "scopes": [], "application_id": application })).await.json();
     assert_eq!(made["application_id"], json!(application));
+    assert_eq!(made["expires_at"], json!(server.clock.now() + chrono::TimeDelta::days(365)), "as the tenant's rule says");
     for (body, field) in [
         (json!({ "scopes": ["x"] }), "scopes"),
         (json!({ "scopes": [], "expires_in_days": 0 }), "expires_in_days"),

@@ -14,7 +14,7 @@ mod support;
 use claviger_issuer::settings::TenantSettings;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{Answer, Key, Server, Tenant, claims};
+use support::{Answer, Key, Options, Server, Tenant, claims};
 
 const PASSWORD: &str = "correct horse battery staple";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -84,6 +84,38 @@ fn refused(answer: &Answer, error: &str) {
     assert!(answer.status.is_client_error(), "{}", answer.text);
     assert_eq!(answer.json()["error"], error, "{}", answer.text);
     assert!(!answer.text.contains("access_token\":"));
+}
+
+#[actix_web::test]
+async fn the_limits_of_a_lent_key_bind_whoever_acts_with_it() {
+    let server = Server::start_with(Options { trusted_proxies: vec!["127.0.0.1/32"], ..Options::default() }).await;
+    let scene = Scene::new(&server, json!({})).await;
+    scene.person("admin", &["r:r"]).await;
+    let user = scene.person("user", &["r:r"]).await;
+    let order = json!({
+        "user_id": user, "name": "lent", "scopes": ["r:r"], "agents": ["admin"],
+        "allowed_ips": ["198.51.100.0/24"], "quota": { "requests": 1, "period": "day" },
+    });
+    let (_, secret) = scene.key(order).await;
+    let actor = scene.login("admin").await;
+    let key = format!("user:lent:{secret}");
+    let ask = async |address: &str| {
+        let form = [
+            ("grant_type", EXCHANGE),
+            ("actor_token", actor.as_str()),
+            ("actor_token_type", ACCESS_TOKEN),
+            ("subject_token", key.as_str()),
+            ("subject_token_type", IMPERSONATION_KEY),
+        ];
+        let request = server.anonymous().request(Method::POST, &scene.tenant.path("/v1/token"));
+        Answer::of(request.header("x-forwarded-for", address).form(&form).send().await.unwrap()).await
+    };
+    refused(&ask("203.0.113.1").await, "invalid_request");
+    let (_, said) = lent(&ask("198.51.100.7").await);
+    assert_eq!(said["allowed_ips"], json!(["198.51.100.0/24"]), "for whoever verifies offline");
+    let used_up = ask("198.51.100.7").await;
+    refused(&used_up, "quota_exhausted");
+    assert_eq!(used_up.status, StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[actix_web::test]

@@ -391,7 +391,8 @@ impl Issuer {
             acting: ActingRule::default(),
             token_lifetime: None,
             refresh: false,
-            expires_at: Some(expires_at),
+            // Nothing was said: the tenant's rule.
+            expires_at: expires_at.map(Some),
             limits: KeyLimits::default(),
             import: None,
         };

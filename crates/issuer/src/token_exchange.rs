@@ -150,9 +150,9 @@ impl Issuer {
             Principal::Person(_) => crate::refresh::OWN_CLIENT.to_owned(),
         };
         let sub = subject.subject();
-        let roles = match &subject {
-            Principal::Key(key) => key.owner_roles().to_vec(),
-            Principal::Person(person) => person.user()?.roles.clone(),
+        let (roles, allowed_ips): (_, &[_]) = match &subject {
+            Principal::Key(key) => (key.owner_roles().to_vec(), &key.entry.limits.allowed_ips),
+            Principal::Person(person) => (person.user()?.roles.clone(), &[]),
         };
         let ends = [ends, actor.ends].into_iter().flatten().min().and_then(|end| DateTime::from_timestamp(end, 0));
         let grant = Grant {
@@ -167,7 +167,7 @@ impl Issuer {
             roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
             actor: Some(&acting.subject),
             scope: &scopes,
-            allowed_ips: &[],
+            allowed_ips,
             narrowed: true,
             lifetime: Some(LONGEST),
             not_after: ends,
@@ -280,6 +280,7 @@ impl Issuer {
     ) -> Result<Loan, Failure> {
         let refused = |denied| match denied {
             Denied::Throttled { retry_after } => Refusal::Throttled { retry_after },
+            Denied::UsedUp { reason, retry_after } => Refusal::UsedUp { reason, retry_after },
             Denied::HoldsMore(scope) => Refusal::InsufficientScope(scope),
             _ => Refusal::NotExchangeable("it is no key that lets this actor act for somebody"),
         };
@@ -341,6 +342,7 @@ impl Issuer {
             Refusal::InvalidScope(scope) => ("invalid_scope", Some(scope.clone())),
             Refusal::InvalidTarget => ("invalid_target", None),
             Refusal::Throttled { .. } => ("too_many_requests", None),
+            Refusal::UsedUp { reason, .. } => (*reason, None),
             _ => ("not_exchangeable", None),
         };
         let draft = Draft {
