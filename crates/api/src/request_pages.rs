@@ -148,11 +148,7 @@ async fn ask(place: &Place, issuer: &Issuer, req: &HttpRequest, kind: LinkKind, 
 
 /// Where a link leads.
 fn path_of(place: &Place, kind: LinkKind, link: &str) -> String {
-    let page = match kind {
-        LinkKind::Confirm => "confirm",
-        LinkKind::Claim => "claim",
-    };
-    format!("{}/{page}/{link}", place.base)
+    format!("{}/{}/{link}", place.base, kind.word())
 }
 
 /// The answer to a form that did not come from the page of the link; `None` to one that did.

@@ -254,11 +254,12 @@ impl Directory {
         let mut scoped = tx.tenant(id).await?;
         let kept = scoped.signing_keys().await?;
         let platform = tenant.slug == self.settings.default_tenant;
-        let catalogue = Catalogue::new(scoped.scopes().await?, scoped.roles().await?, platform);
         let (signer, published) = signing_key::open(id, &kept, &self.vault)
             .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
-        let settings = serde_json::from_value(tenant.settings.clone())
+        let settings: TenantSettings = serde_json::from_value(tenant.settings.clone())
             .map_err(|error| Fault::Internal(format!("the settings of tenant {}: {error}", tenant.slug)))?;
+        let ceiling = settings.key_scopes.as_deref();
+        let catalogue = Catalogue::new(scoped.scopes().await?, scoped.roles().await?, ceiling, platform);
         let issuer = self.settings.issuer(&tenant.slug);
         Ok(Some(TenantEntry { tenant, settings, issuer, signer, published, catalogue }))
     }

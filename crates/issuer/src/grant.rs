@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::audit::{Actor, Authority, Draft};
 use crate::directory::TenantEntry;
-use crate::rights::{Patterns, limit_of, of_person};
+use crate::rights::{Limit, Patterns, of_person};
 use crate::role::{checked_roles, enter};
 use crate::scope::ScopeSet;
 use crate::{Failure, Refusal};
@@ -78,9 +78,7 @@ pub(crate) async fn to_key(
     let KeyGrant { owner, scopes, roles } = grant;
     actor.authority.check_gives(scopes.iter())?;
     actor.authority.check_gives_roles(&tenant.catalogue, roles)?;
-    if let Some(ceiling) = tenant.settings.key_scopes.as_deref().map(Patterns::kept)
-        && let Some(beyond) = scopes.iter().find(|scope| !ceiling.covers(scope))
-    {
+    if let Some(beyond) = scopes.iter().find(|scope| !tenant.catalogue.lets_keys_hold(scope)) {
         let problem = format!("name `{beyond}`, which this tenant lets no key hold (its setting `key_scopes`)");
         return Err(Refusal::invalid("scopes", problem).into());
     }
@@ -88,9 +86,8 @@ pub(crate) async fn to_key(
     match *owner {
         Owner::Application(id) => {
             let application = tx.application(id).await?.ok_or(Refusal::NotFound)?;
-            if let Some(limit) = limit_of(&application).map(Patterns::kept)
-                && let Some(beyond) =
-                    scopes.iter().find(|scope| !limit.covers(scope) && !tenant.catalogue.roles_cover(&application.roles, scope))
+            if let Some(limit) = Limit::of_application(&application)
+                && let Some(beyond) = scopes.iter().find(|scope| !limit.allows(&tenant.catalogue, scope))
             {
                 let problem = format!("name `{beyond}`, which is more than its application may hold: give it to the application");
                 return Err(Refusal::invalid("scopes", problem).into());

@@ -446,11 +446,7 @@ impl Issuer {
         let parts: [&[u8]; 2] = [tenant.tenant.id.0.as_bytes(), token.expose_secret().as_bytes()];
         let (_, mac) = self.peppers.digest(KEPT, &parts).ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
         tx.create_link(SecretMac(mac), kind, request, expires_at).await?;
-        let page = match kind {
-            LinkKind::Confirm => "confirm",
-            LinkKind::Claim => "claim",
-        };
-        Ok(SecretString::from(format!("{}/{page}/{}", tenant.issuer, token.expose_secret())))
+        Ok(SecretString::from(format!("{}/{}/{}", tenant.issuer, kind.word(), token.expose_secret())))
     }
 
     fn link_macs(&self, tenant: TenantId, token: &str) -> Vec<[u8; 32]> {

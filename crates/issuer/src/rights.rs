@@ -121,15 +121,23 @@ pub struct Catalogue {
     roles: BTreeMap<String, Patterns>,
     /// Every management scope but those of the platform, for [`TENANT_ADMIN`].
     admin: Patterns,
+    /// What keys may hold at most; `None` is no limit.
+    ceiling: Option<Patterns>,
 }
 
 impl Catalogue {
-    pub(crate) fn new(scopes: Vec<Scope>, roles: Vec<Role>, platform: bool) -> Self {
+    pub(crate) fn new(scopes: Vec<Scope>, roles: Vec<Role>, ceiling: Option<&[String]>, platform: bool) -> Self {
         Self {
             scopes: scopes.into_iter().map(|scope| scope.name).collect(),
             roles: roles.into_iter().map(|role| (role.name, Patterns::kept(&role.scopes))).collect(),
             admin: Patterns(admin_scopes(platform).map(|scope| Pattern::Exact(scope.to_owned())).collect()),
+            ceiling: ceiling.map(Patterns::kept),
         }
+    }
+
+    /// Whether the tenant lets keys hold the scope.
+    pub(crate) fn lets_keys_hold(&self, scope: &str) -> bool {
+        self.ceiling.as_ref().is_none_or(|ceiling| ceiling.covers(scope))
     }
 
     /// What a role grants; nothing if it says nothing.
@@ -198,15 +206,33 @@ pub fn of_login(tenant: &TenantEntry, user: &User, granted: &[String]) -> ScopeS
     }
 }
 
-/// Whether a key's owner holds the scope, or sets no limit to it.
-fn owner_allows(tenant: &TenantEntry, owner: &OwnerNow, scope: &str) -> bool {
-    let catalogue = &tenant.catalogue;
-    match owner {
-        OwnerNow::User(user) => user.scopes.iter().any(|held| held == scope) || catalogue.roles_cover(&user.roles, scope),
-        OwnerNow::Application(application) => match limit_of(application) {
-            None => true,
-            Some(scopes) => Patterns::kept(scopes).covers(scope) || catalogue.roles_cover(&application.roles, scope),
-        },
+/// What a key may hold at most because of its owner.
+pub(crate) enum Limit<'a> {
+    /// What the person holds.
+    Person(&'a User),
+    /// What the application was limited to.
+    Application { own: Patterns, roles: &'a [String] },
+}
+
+impl<'a> Limit<'a> {
+    /// `None` where the owner sets no limit.
+    fn of(owner: &'a OwnerNow) -> Option<Self> {
+        match owner {
+            OwnerNow::User(user) => Some(Self::Person(user)),
+            OwnerNow::Application(application) => Self::of_application(application),
+        }
+    }
+
+    /// `None` where the application sets no limit.
+    pub(crate) fn of_application(application: &'a Application) -> Option<Self> {
+        limit_of(application).map(|own| Self::Application { own: Patterns::kept(own), roles: &application.roles })
+    }
+
+    pub(crate) fn allows(&self, catalogue: &Catalogue, scope: &str) -> bool {
+        match self {
+            Self::Person(user) => user.scopes.iter().any(|held| held == scope) || catalogue.roles_cover(&user.roles, scope),
+            Self::Application { own, roles } => own.covers(scope) || catalogue.roles_cover(roles, scope),
+        }
     }
 }
 
@@ -222,22 +248,17 @@ pub(crate) fn limit_of(application: &Application) -> Option<&[String]> {
 /// What a key holds now.
 #[must_use]
 pub fn of_key(tenant: &TenantEntry, owner: &OwnerNow, key: &KeyEntry) -> Arc<ScopeSet> {
-    let unlimited = match owner {
-        OwnerNow::User(_) => false,
-        OwnerNow::Application(application) => limit_of(application).is_none(),
-    };
-    let ceiling = tenant.settings.key_scopes.as_deref();
-    if unlimited && ceiling.is_none() && key.key.roles.is_empty() {
+    let limit = Limit::of(owner);
+    let catalogue = &tenant.catalogue;
+    if limit.is_none() && catalogue.ceiling.is_none() && key.key.roles.is_empty() {
         return key.scopes.clone();
     }
     let given = match key.key.roles.is_empty() {
         true => Cow::Borrowed(&*key.scopes),
-        false => Cow::Owned(tenant.catalogue.spelt_out(&key.key.roles, &key.key.scopes)),
+        false => Cow::Owned(catalogue.spelt_out(&key.key.roles, &key.key.scopes)),
     };
-    let ceiling = ceiling.map(Patterns::kept);
-    let allowed = |scope: &&str| {
-        (unlimited || owner_allows(tenant, owner, scope)) && ceiling.as_ref().is_none_or(|ceiling| ceiling.covers(scope))
-    };
+    let allowed =
+        |scope: &&str| limit.as_ref().is_none_or(|limit| limit.allows(catalogue, scope)) && catalogue.lets_keys_hold(scope);
     Arc::new(given.iter().filter(allowed).map(str::to_owned).collect())
 }
 
@@ -292,6 +313,7 @@ mod tests {
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             roles: roles.iter().map(|(name, list)| ((*name).to_owned(), patterns(list))).collect(),
             admin: Patterns(admin_scopes(false).map(|scope| Pattern::Exact(scope.to_owned())).collect()),
+            ceiling: None,
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn checked_roles(roles: &[String]) -> Result<Vec<String>, Refusal> {
         let problem = format!("are at most {MOST_ROLES} names of 1 to 64 letters, digits, `_`, `.`, `:` and `-`");
         return Err(Refusal::invalid("roles", problem));
     }
-    Ok(roles.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect())
+    Ok(in_order(roles.to_vec()))
 }
 
 fn check_description(description: &str) -> Result<(), Refusal> {

@@ -82,7 +82,9 @@ pub enum LinkKind {
 }
 
 impl LinkKind {
-    fn word(self) -> &'static str {
+    /// As rows and addresses name it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Confirm => "confirm",
             Self::Claim => "claim",
