@@ -5,14 +5,12 @@ use std::sync::Arc;
 use actix_web::http::header::{self, CacheControl, CacheDirective, HeaderName};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, get};
+use chrono::{DateTime, Utc};
 use claviger_issuer::{Issuer, TenantEntry};
 use serde_json::json;
 
 use crate::caller::issuer;
 use crate::problem::{Answer, Answered};
-
-/// Seconds that a verifier may keep what it fetched.
-const MAX_AGE: u32 = 300;
 
 /// The tenant of the path, or the default one at the root. Signing keys of a disabled tenant stay published, and those
 /// of every tenant while the database is away: whether tokens count is another question.
@@ -22,10 +20,11 @@ pub(crate) async fn tenant(req: &HttpRequest) -> Answered<Arc<TenantEntry>> {
     issuer.publishing_tenant(slug).await?.ok_or_else(Answer::not_found)
 }
 
-/// Public and cacheable, from any page.
-pub(crate) fn publish(response: &mut HttpResponseBuilder) {
+/// Public, from any page, and cacheable unless keys were just withdrawn.
+pub(crate) fn publish(response: &mut HttpResponseBuilder, tenant: &TenantEntry, now: DateTime<Utc>) {
+    let max_age = tenant.published.max_age(now);
     response
-        .insert_header(CacheControl(vec![CacheDirective::Public, CacheDirective::MaxAge(MAX_AGE)]))
+        .insert_header(CacheControl(vec![CacheDirective::Public, CacheDirective::MaxAge(max_age)]))
         .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
         .insert_header((HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"));
 }
@@ -49,11 +48,12 @@ pub(crate) fn publish(response: &mut HttpResponseBuilder) {
 #[get("/.well-known/jwks.json")]
 pub(crate) async fn jwks(req: HttpRequest) -> Answered<HttpResponse> {
     let tenant = tenant(&req).await?;
+    let now = issuer(&req)?.clock().now();
     let known = req.headers().get_all(header::IF_NONE_MATCH).filter_map(|tags| tags.to_str().ok()).any(|tags| {
         tags.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == tenant.published.etag)
     });
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    publish(&mut response);
+    publish(&mut response, &tenant, now);
     response.insert_header((header::ETAG, tenant.published.etag.clone()));
     if known {
         return Ok(response.finish());
@@ -78,7 +78,7 @@ pub(crate) async fn jwks(req: HttpRequest) -> Answered<HttpResponse> {
 #[get("/.well-known/oauth-authorization-server")]
 pub(crate) async fn metadata(req: HttpRequest) -> Answered<HttpResponse> {
     let tenant = tenant(&req).await?;
-    Ok(metadata_of(&tenant))
+    Ok(metadata_of(&tenant, issuer(&req)?.clock().now()))
 }
 
 /// Fetch the metadata (RFC 8414 §3.1), path-inserted form
@@ -95,13 +95,13 @@ pub(crate) async fn metadata(req: HttpRequest) -> Answered<HttpResponse> {
 #[get("/.well-known/oauth-authorization-server/t/{slug}")]
 pub(crate) async fn metadata_path_inserted(issuer: Data<Issuer>, slug: Path<String>) -> Answered<HttpResponse> {
     let tenant = issuer.publishing_tenant(&slug).await?.ok_or_else(Answer::not_found)?;
-    Ok(metadata_of(&tenant))
+    Ok(metadata_of(&tenant, issuer.clock().now()))
 }
 
-fn metadata_of(tenant: &TenantEntry) -> HttpResponse {
+fn metadata_of(tenant: &TenantEntry, now: DateTime<Utc>) -> HttpResponse {
     let issuer = &tenant.issuer;
     let mut response = HttpResponse::Ok();
-    publish(&mut response);
+    publish(&mut response, tenant, now);
     response.json(json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),

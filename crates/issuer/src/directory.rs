@@ -14,13 +14,16 @@ use claviger_store::api_key::{ApiKey, StoredSecret};
 use claviger_store::change::Change;
 use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, TenantId, TokenId, UserId};
 use claviger_store::issued_token::IssuedToken;
+use claviger_store::signing_key::SigningKey;
 use claviger_store::tenant::Tenant;
 use claviger_store::token_family::TokenFamily;
 use moka::sync::Cache;
 
+use crate::clock::Clock;
+use crate::key_pair::Signer;
 use crate::scope::ScopeSet;
 use crate::settings::{Settings, TenantSettings};
-use crate::signing_key::{self, Published, Signer};
+use crate::signing_key::{self, Published, Ring};
 use crate::standing::OwnerNow;
 use crate::tenant::is_slug;
 use crate::vault::Vault;
@@ -39,17 +42,20 @@ pub struct TenantEntry {
     pub settings: TenantSettings,
     /// Its issuer identifier.
     pub issuer: String,
-    /// Signs its tokens.
-    pub(crate) signer: Option<Signer>,
+    /// Sign its tokens.
+    pub(crate) ring: Ring,
     /// Its public keys.
     pub published: Published,
 }
 
 impl TenantEntry {
     /// What signs its tokens.
-    pub(crate) fn signer(&self) -> Result<&Signer, Fault> {
+    pub(crate) fn signer(&self, clock: &Clock) -> Result<&Signer, Fault> {
         let slug = &self.tenant.slug;
-        self.signer.as_ref().ok_or_else(|| Fault::Internal(format!("the tenant {slug} has no active signing key")))
+        self.ring
+            .signer(clock)
+            .map(Arc::as_ref)
+            .ok_or_else(|| Fault::Internal(format!("the tenant {slug} has no active signing key")))
     }
 }
 
@@ -70,12 +76,15 @@ pub(crate) struct Directory {
     news: Store,
     vault: Vault,
     settings: Arc<Settings>,
+    clock: Clock,
     tenants: Cache<TenantId, Arc<TenantEntry>>,
     slugs: Cache<String, TenantId>,
     owners: Cache<(TenantId, Owner), Arc<OwnerNow>>,
     keys: Cache<KeyId, Arc<KeyEntry>>,
     families: Cache<(TenantId, FamilyId), Arc<TokenFamily>>,
     tokens: Cache<(TenantId, TokenId), Arc<IssuedToken>>,
+    /// Since when, by the clock's steady time, this server publishes a signing key. Survives every forgetting.
+    known_keys: Cache<(TenantId, String), Duration>,
     /// Counts forgettings. A load that began before one is not kept.
     forgettings: AtomicU64,
     born: Instant,
@@ -84,7 +93,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(store: Store, vault: Vault, settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(store: Store, vault: Vault, settings: Arc<Settings>, clock: Clock) -> Self {
         fn cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>() -> Cache<K, V> {
             Cache::builder().max_capacity(CAPACITY).build()
         }
@@ -93,12 +102,14 @@ impl Directory {
             store,
             vault,
             settings,
+            clock,
             tenants: cache(),
             slugs: cache(),
             owners: cache(),
             keys: cache(),
             families: cache(),
             tokens: cache(),
+            known_keys: cache(),
             forgettings: AtomicU64::new(0),
             born: Instant::now(),
             trusted_until: AtomicU64::new(0),
@@ -240,12 +251,14 @@ impl Directory {
         let mut tx = self.store.begin_in(id).await?;
         let Some(tenant) = tx.any_tenant().tenant_by_id(id).await? else { return Ok(None) };
         let kept = tx.tenant(id).await?.signing_keys().await?;
-        let (signer, published) = signing_key::open(id, &kept, &self.vault)
-            .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
-        let settings = serde_json::from_value(tenant.settings.clone())
+        let settings: TenantSettings = serde_json::from_value(tenant.settings.clone())
             .map_err(|error| Fault::Internal(format!("the settings of tenant {}: {error}", tenant.slug)))?;
+        let now = self.clock.steady();
+        let known_since = |key: &SigningKey| self.known_keys.get_with((id, key.kid.clone()), || now);
+        let (ring, published) = signing_key::open(id, kept, settings.signing(), &self.vault, known_since)
+            .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
         let issuer = self.settings.issuer(&tenant.slug);
-        Ok(Some(TenantEntry { tenant, settings, issuer, signer, published }))
+        Ok(Some(TenantEntry { tenant, settings, issuer, ring, published }))
     }
 
     async fn load_key(&self, id: &KeyId) -> Result<Option<KeyEntry>, Failure> {

@@ -173,7 +173,7 @@ impl Issuer {
                 None => entry.key.expires_at,
             },
         };
-        let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let minted = mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?;
         let scope = scope.to_string();
         let mut draft = self.exchange_draft(entry, Outcome::Ok, request, json!({ "scope": scope }), now);
         draft.target = format!("token:{}", minted.id);

@@ -84,7 +84,7 @@ impl Issuer {
         let peppers = Peppers::new(&installation_secret(&store, &secrets, PEPPER, &clock, &random).await?);
         let chain_keys = installation_secret(&store, &secrets, "audit", &clock, &random).await?;
         let chain_key = chain_keys.last().map(|(_, key)| Arc::new(ChainKey::new(key))).ok_or(OpenError::WrongMasterKey)?;
-        let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone()));
+        let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone(), clock.clone()));
         let hasher = Hasher::start(settings.password_cost, settings.password_threads, random.clone())?;
         let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
         Ok(Self {

@@ -16,6 +16,8 @@ mod form_token;
 mod installation;
 pub mod introspect;
 pub mod key;
+mod key_life;
+pub mod key_pair;
 pub mod login;
 pub mod mint;
 mod news;

@@ -7,9 +7,10 @@ use claviger_store::id::{FamilyId, KeyId, TenantId, TokenId};
 use claviger_store::issued_token::UNENDING;
 use serde::Serialize;
 
+use crate::Fault;
+use crate::key_pair::Signer;
 use crate::random::Random;
 use crate::scope::ScopeSet;
-use crate::signing_key::Signer;
 
 /// What was granted to whom.
 pub struct Grant<'a> {
@@ -84,7 +85,7 @@ struct Claims<'a> {
 }
 
 /// Signs what was granted. Ed25519 needs no randomness of its own: the same claims give the same token.
-pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Random) -> Result<Minted, serde_json::Error> {
+pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Random) -> Result<Minted, Fault> {
     let id = TokenId(random.uuid_at(now));
     let iat = now.timestamp();
     let mut exp = grant.lifetime.map(|seconds| iat + i64::from(seconds));
@@ -106,23 +107,31 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
         roles: grant.roles,
         scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
     };
-    let claims = serde_json::to_vec(&claims)?;
-    let mut jwt = String::with_capacity(signer.header.len() + claims.len() * 4 / 3 + 96);
-    jwt.push_str(&signer.header);
-    URL_SAFE_NO_PAD.encode_string(&claims, &mut jwt);
-    let signature = signer.pair.sign(jwt.as_bytes());
-    jwt.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut jwt);
+    let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
+    let jwt = signed(signer, signer.header(), &claims)?;
     let seconds = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
     Ok(Minted { jwt, id, issued_at: seconds(iat), expires_at: seconds(exp.unwrap_or(UNENDING)) })
 }
 
+/// Header (encoded, with its dot), claims and signature, put together.
+fn signed(signer: &Signer, header: &str, claims: &[u8]) -> Result<String, Fault> {
+    let mut jwt = String::with_capacity(header.len() + claims.len() * 4 / 3 + 96);
+    jwt.push_str(header);
+    URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
+    let signature = signer.sign(jwt.as_bytes()).map_err(|error| Fault::Internal(error.to_string()))?;
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(&signature, &mut jwt);
+    Ok(jwt)
+}
+
 #[cfg(test)]
 mod tests {
+    use claviger_store::signing_key::Algorithm;
     use claviger_verifier::{Expected, KeySet, verify};
-    use jsonwebtoken::{Algorithm, EncodingKey, Header};
+    use jsonwebtoken::{EncodingKey, Header};
 
     use super::*;
+    use crate::key_pair::PublicKey;
 
     #[test]
     fn the_bytes_are_those_of_an_independent_encoder() {
@@ -130,8 +139,8 @@ mod tests {
         let random = Random::from_system();
         let seed = random.bytes::<32>();
         let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-        let kid = crate::signing_key::thumbprint(&public);
-        let signer = Signer::new(&kid, &seed, &public).unwrap();
+        let key = PublicKey::new(Algorithm::EdDsa, &public).unwrap();
+        let (kid, signer) = (key.kid().to_owned(), Signer::new(&key, &seed).unwrap());
         let now = DateTime::from_timestamp(1_800_000_000, 999_999_000).unwrap();
         let scope = ScopeSet::granted(&["events:write", "events:read"]).unwrap();
         let key = KeyId::parse("ck_1").unwrap();
@@ -167,7 +176,7 @@ mod tests {
             scope: Some("events:read events:write".into()),
         };
         let der = KeypairBytes { secret_key: seed, public_key: None }.to_pkcs8_der().unwrap();
-        let mut header = Header::new(Algorithm::EdDSA);
+        let mut header = Header::new(jsonwebtoken::Algorithm::EdDSA);
         header.typ = Some("at+jwt".into());
         header.kid = Some(kid.clone());
         let expected = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(der.as_bytes())).unwrap();
@@ -184,7 +193,7 @@ mod tests {
         let random = Random::from_system();
         let seed = random.bytes::<32>();
         let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-        let signer = Signer::new("k", &seed, &public).unwrap();
+        let signer = Signer::new(&PublicKey::new(Algorithm::EdDsa, &public).unwrap(), &seed).unwrap();
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let key = KeyId::parse("ck_1").unwrap();
         let scope = ScopeSet::default();

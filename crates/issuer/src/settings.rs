@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
+use chrono::TimeDelta;
 use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
 use claviger_store::token_family::LONGEST_LOGIN;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::Refusal;
+use crate::key_life::JWKS_MAX_AGE;
 use crate::password::{Cost, PasswordPolicy};
 
 /// Shortest life of a token, in seconds.
@@ -73,6 +75,9 @@ pub struct TenantSettings {
     /// Failed logins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_throttle: Option<LoginThrottle>,
+    /// How signing keys follow each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningRule>,
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.
@@ -135,6 +140,44 @@ impl Default for LoginThrottle {
     }
 }
 
+/// How signing keys follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SigningRule {
+    /// Seconds that a key is published before it signs: 300, which is how long a verifier may keep the JWK set, to 2592000.
+    pub lead: i32,
+    /// Days that a key signs, 1 to 3650 and longer than the lead; `None` for ever.
+    pub rotate_days: Option<i32>,
+}
+
+impl Default for SigningRule {
+    fn default() -> Self {
+        Self { lead: 86_400, rotate_days: Some(30) }
+    }
+}
+
+impl SigningRule {
+    /// How long a key is published before it signs.
+    #[must_use]
+    pub fn lead(&self) -> TimeDelta {
+        TimeDelta::seconds(i64::from(self.lead))
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        let shortest = i32::try_from(JWKS_MAX_AGE).unwrap_or(i32::MAX);
+        if !(shortest..=2_592_000).contains(&self.lead) {
+            let problem = format!("lead is {shortest} (as long as verifiers keep the JWK set) to 2592000 seconds");
+            return Err(Refusal::invalid("signing", problem));
+        }
+        match self.rotate_days {
+            Some(days) if !(1..=3650).contains(&days) || TimeDelta::days(i64::from(days)) <= self.lead() => {
+                Err(Refusal::invalid("signing", "rotate_days is 1 to 3650 and longer than lead, or null for never"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 fn check_login_times(field: &'static str, idle: i32, absolute: i32) -> Result<(), Refusal> {
     let fits = |seconds| (SHORTEST_TOKEN_LIFETIME..=LONGEST_LOGIN).contains(&seconds);
     match fits(idle) && fits(absolute) {
@@ -168,6 +211,9 @@ impl TenantSettings {
                 return Err(Refusal::invalid("login_throttle", "counts are 1 to 1000000, window 1 to 86400 seconds"));
             }
         }
+        if let Some(rule) = &self.signing {
+            rule.check()?;
+        }
         match self.throttle {
             Some(rule) if !(1..=1000).contains(&rule.failures) || !(1..=86_400).contains(&rule.window) => {
                 Err(Refusal::invalid("throttle", "failures is 1 to 1000, window 1 to 86400 seconds"))
@@ -198,6 +244,12 @@ impl TenantSettings {
     #[must_use]
     pub fn password(&self) -> PasswordPolicy {
         self.password.unwrap_or_default()
+    }
+
+    /// How signing keys follow each other.
+    #[must_use]
+    pub fn signing(&self) -> SigningRule {
+        self.signing.unwrap_or_default()
     }
 
     /// How many failed logins are looked at.

@@ -1,65 +1,55 @@
-//! Signing keys: made with the tenant, sealed at rest, parsed once, published as a JWK set.
+//! A tenant's signing keys: sealed at rest, parsed once, published as a JWK set, and moved through their life.
 
-use aws_lc_rs::signature::Ed25519KeyPair;
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use claviger_store::TenantTx;
 use claviger_store::id::TenantId;
-use claviger_store::signing_key::{SigningKey, SigningKeyState};
+use claviger_store::signing_key::{Algorithm, Ends, GoneWhy, KEY_KNOWN, NewSigningKey, SigningKey, SigningKeyState};
 use claviger_verifier::KeySet;
-use ed25519_dalek::pkcs8::EncodePublicKey as _;
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use serde_json::json;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
-use crate::random::Random;
+use crate::audit::{Actor, Draft, append};
+use crate::clock::Clock;
+use crate::key_life::{self, Step, due, is_published, may_sign_from, published_until};
+use crate::key_pair::{self, Private, PublicKey, Signer};
+use crate::settings::{SigningRule, TenantSettings};
 use crate::vault::{DoesNotOpen, Vault};
+use crate::{Failure, Fault, Issuer, Refusal};
 
-/// A new key, ready to be kept.
-pub(crate) struct NewSigningKey {
-    pub(crate) kid: String,
-    pub(crate) public_key: [u8; 32],
-    pub(crate) sealed_private: Vec<u8>,
-}
-
-pub(crate) fn generate(tenant: TenantId, vault: &Vault, random: &Random) -> Result<NewSigningKey, DoesNotOpen> {
-    let seed = Zeroizing::new(random.bytes::<32>());
-    let public_key = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-    let kid = thumbprint(&public_key);
-    let sealed_private = vault.seal(&place(tenant, &kid), seed.as_slice(), random)?;
-    Ok(NewSigningKey { kid, public_key, sealed_private })
-}
-
-/// A new Ed25519 pair in raw form: the public half, and the seed with the public half behind it.
-#[must_use]
-pub fn raw_pair(random: &Random) -> ([u8; 32], Zeroizing<Vec<u8>>) {
-    let seed = Zeroizing::new(random.bytes::<32>());
-    let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-    (public, Zeroizing::new([seed.as_slice(), &public].concat()))
-}
-
+/// Where a private half is sealed.
 fn place(tenant: TenantId, kid: &str) -> String {
     format!("signing_keys:sealed_private:{tenant}:{kid}")
 }
 
-/// RFC 7638 thumbprint of an Ed25519 key (RFC 8037 §2).
-#[must_use]
-pub fn thumbprint(public_key: &[u8; 32]) -> String {
-    let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, URL_SAFE_NO_PAD.encode(public_key));
-    URL_SAFE_NO_PAD.encode(Sha256::digest(canonical))
+/// What a server knows of a tenant's keys.
+pub(crate) struct Ring {
+    keys: Vec<RingKey>,
+    rule: SigningRule,
 }
 
-/// A key that signs, parsed.
-pub struct Signer {
-    pub(crate) pair: Ed25519KeyPair,
-    /// The encoded JOSE header and the dot behind it: the same for every token.
-    pub(crate) header: String,
+struct RingKey {
+    key: SigningKey,
+    /// When this server first published it, by its steady time.
+    known_since: Duration,
+    signer: Option<Arc<Signer>>,
 }
 
-impl Signer {
-    pub(crate) fn new(kid: &str, seed: &[u8], public_key: &[u8; 32]) -> Result<Self, DoesNotOpen> {
-        let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public_key).map_err(|_| DoesNotOpen)?;
-        let header = format!(r#"{{"typ":"at+jwt","alg":"EdDSA","kid":"{kid}"}}"#);
-        Ok(Self { pair, header: format!("{}.", URL_SAFE_NO_PAD.encode(header)) })
+impl Ring {
+    /// What signs now, as far as this server knows its keys long enough.
+    pub(crate) fn signer(&self, clock: &Clock) -> Option<&Arc<Signer>> {
+        let now = clock.steady();
+        key_life::signs(&self.keys, self.rule, |key| now.saturating_sub(key.known_since))?.signer.as_ref()
+    }
+}
+
+impl AsRef<SigningKey> for RingKey {
+    fn as_ref(&self) -> &SigningKey {
+        &self.key
     }
 }
 
@@ -73,86 +63,451 @@ pub struct Published {
     pub active: Option<PublicKey>,
     /// To check tokens with.
     pub keys: KeySet,
+    rows: Vec<SigningKey>,
 }
 
-/// A public key in its three forms.
-#[derive(Debug, Clone)]
-pub struct PublicKey {
-    kid: String,
-    raw: [u8; 32],
-}
-
-impl PublicKey {
-    /// Base64 of the 32 raw bytes.
+impl Published {
+    /// Seconds that a verifier may keep what it fetches at `now`.
     #[must_use]
-    pub fn raw(&self) -> String {
-        STANDARD.encode(self.raw)
-    }
-
-    /// A PEM `PUBLIC KEY` (RFC 8410).
-    #[must_use]
-    pub fn pem(&self) -> Option<String> {
-        ed25519_dalek::VerifyingKey::from_bytes(&self.raw).ok()?.to_public_key_pem(LineEnding::LF).ok()
-    }
-
-    /// A JWK (RFC 8037 §2).
-    #[must_use]
-    pub fn jwk(&self) -> serde_json::Value {
-        serde_json::json!({
-            "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(self.raw),
-            "kid": self.kid, "alg": "EdDSA", "use": "sig",
-        })
+    pub fn max_age(&self, now: DateTime<Utc>) -> u32 {
+        key_life::max_age(&self.rows, now)
     }
 }
 
-/// Opens the signing key that is active, and lists those that are published.
-pub(crate) fn open(tenant: TenantId, kept: &[SigningKey], vault: &Vault) -> Result<(Option<Signer>, Published), DoesNotOpen> {
-    let mut signer = None;
+/// Opens the signing keys that can sign, and lists those that are published. `known_since` says since when this server
+/// publishes a key.
+pub(crate) fn open(
+    tenant: TenantId,
+    kept: Vec<SigningKey>,
+    rule: SigningRule,
+    vault: &Vault,
+    known_since: impl Fn(&SigningKey) -> Duration,
+) -> Result<(Ring, Published), DoesNotOpen> {
+    let mut ring = Vec::new();
     let mut active = None;
     let mut jwks = Vec::new();
     let mut keys = KeySet::new();
-    for key in kept {
-        let SigningKey { kid, public_key, sealed_private, state } = key;
-        let public = PublicKey { kid: kid.clone(), raw: *public_key };
+    for key in kept.iter().filter(|key| is_published(key)) {
+        let public = PublicKey::new(key.algorithm, &key.public_key).map_err(|_| DoesNotOpen)?;
         jwks.push(public.jwk());
-        keys.insert_ed25519(kid, public_key).map_err(|_| DoesNotOpen)?;
-        if *state == SigningKeyState::Active {
-            let seed = vault.open(&place(tenant, kid), sealed_private)?;
-            signer = Some(Signer::new(kid, &seed, public_key)?);
+        public.insert_into(&mut keys).map_err(|_| DoesNotOpen)?;
+        let signs = matches!(key.state, SigningKeyState::Active { .. } | SigningKeyState::Retired { erased_at: None, .. });
+        let signer = match signs {
+            true => Some(Arc::new(Signer::new(&public, &vault.open(&place(tenant, &key.kid), &key.sealed_private)?)?)),
+            false => None,
+        };
+        if matches!(key.state, SigningKeyState::Active { .. }) {
             active = Some(public);
         }
+        ring.push(RingKey { key: key.clone(), known_since: known_since(key), signer });
     }
-    let jwks = serde_json::json!({ "keys": jwks }).to_string();
+    let jwks = json!({ "keys": jwks }).to_string();
     let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(&jwks)));
-    Ok((signer, Published { jwks, etag, active, keys }))
+    Ok((Ring { keys: ring, rule }, Published { jwks, etag, active, keys, rows: kept }))
+}
+
+/// A signing key as an admin sees it.
+#[derive(Debug, Clone)]
+pub struct SigningKeyView {
+    /// Its public half.
+    pub public: PublicKey,
+    /// `next`, `active`, `retired` or `gone`.
+    pub state: &'static str,
+    /// When it was made, and published.
+    pub created_at: DateTime<Utc>,
+    /// When it began to sign; of a next key, when it may at the earliest.
+    pub signs_from: Option<DateTime<Utc>>,
+    /// When it stopped to sign.
+    pub retired_at: Option<DateTime<Utc>>,
+    /// When it stops, or stopped, being published, as far as that is known.
+    pub published_until: Option<DateTime<Utc>>,
+    /// True while a token without an end may be under it, which keeps it published.
+    pub unending: bool,
+    /// Why it is gone.
+    pub gone: Option<&'static str>,
+}
+
+fn view(key: &SigningKey, rule: SigningRule) -> Result<SigningKeyView, Fault> {
+    let public = PublicKey::new(key.algorithm, &key.public_key).map_err(|error| Fault::Internal(error.to_string()))?;
+    let (state, retired_at, unending, gone) = match key.state {
+        SigningKeyState::Next => ("next", None, false, None),
+        SigningKeyState::Active { .. } => ("active", None, false, None),
+        SigningKeyState::Retired { at, ends, .. } => ("retired", Some(at), ends == Some(Ends::Never), None),
+        SigningKeyState::Gone { at, why } => ("gone", Some(at), false, Some(why.word())),
+    };
+    let signs_from = match key.state {
+        SigningKeyState::Next => Some(may_sign_from(key, rule)),
+        _ => key.activated_at,
+    };
+    Ok(SigningKeyView {
+        public,
+        state,
+        created_at: key.created_at,
+        signs_from,
+        retired_at,
+        published_until: published_until(key),
+        unending,
+        gone,
+    })
+}
+
+/// A key to be brought along.
+pub struct ImportedKey<'a> {
+    /// Base64 of an Ed25519 pair or seed, or PEM of PKCS#8.
+    pub private: &'a str,
+    /// It signs from now on, though no verifier has seen it.
+    pub at_once: bool,
+    /// Takes pairs that were published as examples.
+    pub samples: bool,
+}
+
+impl Issuer {
+    /// The time by which keys go through their life: the database's, so that servers agree. A manual clock stands for it.
+    async fn key_time(&self) -> Result<DateTime<Utc>, Failure> {
+        match &self.clock {
+            Clock::System => Ok(self.store.database_time().await?),
+            manual @ Clock::Manual(_) => Ok(manual.now()),
+        }
+    }
+
+    /// Makes a key and keeps it.
+    pub(crate) async fn keep_new_signing_key(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        tenant: TenantId,
+        at_once: bool,
+        now: DateTime<Utc>,
+    ) -> Result<PublicKey, Failure> {
+        let (public, private) = key_pair::generate(Algorithm::EdDsa, &self.random)
+            .map_err(|error| Fault::Internal(format!("a signing key could not be made: {error}")))?;
+        self.keep_signing_key(scoped, tenant, &public, &private, at_once, now).await?;
+        Ok(public)
+    }
+
+    async fn keep_signing_key(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        tenant: TenantId,
+        public: &PublicKey,
+        private: &Private,
+        at_once: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), Failure> {
+        let sealed = self.signing_vault.seal(&place(tenant, public.kid()), private, &self.random);
+        let sealed = sealed.map_err(|error| Fault::Internal(format!("a signing key could not be sealed: {error}")))?;
+        let new = NewSigningKey {
+            kid: public.kid(),
+            algorithm: public.algorithm(),
+            public_key: public.bytes(),
+            sealed_private: &sealed,
+            at_once,
+        };
+        match scoped.create_signing_key(new, now).await {
+            Err(error) if error.unique_violation() == Some(KEY_KNOWN) => {
+                Err(Refusal::Conflict(format!("the key {} was here before; a key is used once", public.kid())).into())
+            }
+            kept => Ok(kept?),
+        }
+    }
+
+    /// Moves the keys of every tenant on, as far as it is time. One server does it, whichever is first.
+    pub async fn keep_signing_keys(&self) -> Result<u64, Failure> {
+        let now = self.key_time().await?;
+        let mut moved = 0;
+        for tenant in self.store.all_tenants().await? {
+            match self.keep_signing_keys_of(tenant, now).await {
+                Ok(count) => moved += count,
+                Err(error) => tracing::error!(tenant.id = %tenant, error = %error, "signing keys could not be moved on"),
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn keep_signing_keys_of(&self, tenant: TenantId, now: DateTime<Utc>) -> Result<u64, Failure> {
+        let mut tx = self.store.begin_in(tenant).await?;
+        let Some(row) = tx.any_tenant().tenant_by_id(tenant).await? else { return Ok(0) };
+        if row.status.word() == "deleted" {
+            return Ok(0);
+        }
+        let rule = rule(&row.settings)?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let keys = scoped.signing_keys().await?;
+        let unending = |key: &SigningKey| matches!(key.state, SigningKeyState::Retired { ends: Some(Ends::Never), .. });
+        if due(&keys, rule, now).is_none() && !keys.iter().any(unending) || !scoped.try_signing_turn().await? {
+            return Ok(0);
+        }
+        let actor = Actor::schedule();
+        let mut deeds = Vec::new();
+        // Read again, now that it is our turn.
+        let mut keys = scoped.signing_keys().await?;
+        for key in keys.iter().filter(|key| unending(key)) {
+            self.count_tokens(&mut scoped, key.kid.as_str(), key.activated_at.unwrap_or(key.created_at), now).await?;
+        }
+        keys = scoped.signing_keys().await?;
+        while let Some(step) = due(&keys, rule, now) {
+            deeds.extend(self.take(&mut scoped, tenant, &actor, &keys, step, now).await?);
+            keys = scoped.signing_keys().await?;
+        }
+        let moved = u64::try_from(deeds.len()).unwrap_or(u64::MAX);
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
+        self.commit(tx, "signing_keys", tenant, "").await?;
+        Ok(moved)
+    }
+
+    /// Does what is due, and says what the audit trail hears of it.
+    async fn take(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        tenant: TenantId,
+        actor: &Actor,
+        keys: &[SigningKey],
+        step: Step,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Draft>, Failure> {
+        Ok(match step {
+            Step::Publish => {
+                let public = self.keep_new_signing_key(scoped, tenant, false, now).await?;
+                let detail = json!({ "algorithm": public.algorithm().name(), "state": "next" });
+                Some(actor.did("signing_key.create", target(public.kid()), detail, now))
+            }
+            Step::Activate(kid) => Some(self.activate(scoped, actor, keys, &kid, now).await?),
+            Step::Erase(kid) => {
+                scoped.erase_signing_key(&kid, now).await?;
+                Some(actor.did("signing_key.erase", target(&kid), json!({}), now))
+            }
+            Step::Count(kid, from) => {
+                self.count_tokens(scoped, &kid, from, now).await?;
+                None
+            }
+            Step::Remove(kid) => {
+                scoped.withdraw_signing_key(&kid, GoneWhy::Ended, now).await?;
+                Some(actor.did("signing_key.remove", target(&kid), json!({ "why": GoneWhy::Ended.word() }), now))
+            }
+        })
+    }
+
+    /// The active key makes room for the next one.
+    async fn activate(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        actor: &Actor,
+        keys: &[SigningKey],
+        kid: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Draft, Failure> {
+        let before = self.retire_active(scoped, keys, now).await?;
+        if !scoped.activate_signing_key(kid, now).await? {
+            return Err(Fault::Internal("a next key was not there".into()).into());
+        }
+        Ok(actor.did("signing_key.rotate", target(kid), json!({ "before": before, "emergency": false }), now))
+    }
+
+    async fn retire_active(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        keys: &[SigningKey],
+        now: DateTime<Utc>,
+    ) -> Result<Option<String>, Failure> {
+        let Some(active) = keys.iter().find(|key| matches!(key.state, SigningKeyState::Active { .. })) else { return Ok(None) };
+        scoped.retire_signing_key(&active.kid, now).await?;
+        Ok(Some(active.kid.clone()))
+    }
+
+    /// Finds out until when a key is needed that signs no more: at most until every token has ended that was issued since it
+    /// began.
+    async fn count_tokens(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        kid: &str,
+        from: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Failure> {
+        // `iat` is in whole seconds, and the clock of whoever wrote it need not be ours.
+        let from = from - chrono::TimeDelta::minutes(1);
+        let end = scoped.last_token_end(from, now).await?.unwrap_or(now);
+        let unending = scoped.has_unending_token(from, now).await?;
+        scoped.set_signing_key_end(kid, end, unending).await?;
+        Ok(())
+    }
+
+    /// All keys of a tenant, newest first, those that are gone too.
+    pub async fn list_signing_keys(&self, tenant: TenantId) -> Result<Vec<SigningKeyView>, Failure> {
+        let mut tx = self.store.begin_in(tenant).await?;
+        let row = tx.any_tenant().tenant_by_id(tenant).await?.ok_or(Refusal::NotFound)?;
+        let rule = rule(&row.settings)?;
+        let keys = tx.tenant(tenant).await?.signing_keys().await?;
+        Ok(keys.iter().map(|key| view(key, rule)).collect::<Result<_, _>>()?)
+    }
+
+    /// Rotates: publishes a next key, or, when there is one that was published long enough, lets it sign. In an emergency a
+    /// new key signs at once, every key that could sign is withdrawn, and nothing that they signed counts any more.
+    pub async fn rotate_signing_key(
+        &self,
+        tenant: TenantId,
+        actor: &Actor,
+        emergency: bool,
+    ) -> Result<Vec<SigningKeyView>, Failure> {
+        self.change_signing_keys(tenant, async |scoped, keys, rule, now| {
+            if emergency {
+                let mut withdrawn = Vec::new();
+                for key in keys.iter().filter(|key| !key.sealed_private.is_empty()) {
+                    if scoped.withdraw_signing_key(&key.kid, GoneWhy::Emergency, now).await? {
+                        withdrawn.push(key.kid.clone());
+                    }
+                }
+                let public = self.keep_new_signing_key(scoped, tenant, true, now).await?;
+                let detail = json!({ "withdrawn": withdrawn, "emergency": true });
+                return Ok(actor.did("signing_key.rotate", target(public.kid()), detail, now));
+            }
+            match key_life::next(keys) {
+                Some(next) => {
+                    check_turn(next, rule, now)?;
+                    self.activate(scoped, actor, keys, &next.kid, now).await
+                }
+                None => {
+                    let public = self.keep_new_signing_key(scoped, tenant, false, now).await?;
+                    let detail = json!({ "algorithm": public.algorithm().name(), "state": "next" });
+                    Ok(actor.did("signing_key.create", target(public.kid()), detail, now))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Lets a next key sign, if it was published long enough.
+    pub async fn activate_signing_key(&self, tenant: TenantId, actor: &Actor, kid: &str) -> Result<Vec<SigningKeyView>, Failure> {
+        self.change_signing_keys(tenant, async |scoped, keys, rule, now| {
+            let key = keys.iter().find(|key| key.kid == kid).ok_or(Refusal::NotFound)?;
+            if key.state != SigningKeyState::Next {
+                return Err(Refusal::Conflict("only a next key can be activated".into()).into());
+            }
+            check_turn(key, rule, now)?;
+            self.activate(scoped, actor, keys, kid, now).await
+        })
+        .await
+    }
+
+    /// Takes a key out: a next one before it ever signed, or a retired one with all that it signed.
+    pub async fn retire_signing_key(&self, tenant: TenantId, actor: &Actor, kid: &str) -> Result<Vec<SigningKeyView>, Failure> {
+        self.change_signing_keys(tenant, async |scoped, keys, _, now| {
+            let key = keys.iter().find(|key| key.kid == kid).ok_or(Refusal::NotFound)?;
+            match key.state {
+                SigningKeyState::Active { .. } => {
+                    Err(Refusal::Conflict("this key signs: rotate, and it retires when its successor signs".into()).into())
+                }
+                SigningKeyState::Gone { .. } => Err(Refusal::Conflict("this key is gone already".into()).into()),
+                SigningKeyState::Next | SigningKeyState::Retired { .. } => {
+                    scoped.withdraw_signing_key(kid, GoneWhy::Discarded, now).await?;
+                    Ok(actor.did("signing_key.retire", target(kid), json!({}), now))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Brings a key along, as the next one or to sign at once.
+    pub async fn import_signing_key(
+        &self,
+        tenant: TenantId,
+        actor: &Actor,
+        imported: ImportedKey<'_>,
+    ) -> Result<Vec<SigningKeyView>, Failure> {
+        let ImportedKey { private, at_once, samples } = imported;
+        let (public, private) = key_pair::read(private).map_err(|_| {
+            Refusal::invalid("private_key", "is base64 of 64 bytes as `claviger keypair generate` prints it, or PEM of PKCS#8")
+        })?;
+        if public.is_published_sample() && !samples {
+            return Err(Refusal::invalid("private_key", "was published as an example: everybody can sign with it").into());
+        }
+        if public.algorithm() != Algorithm::EdDsa {
+            return Err(Refusal::invalid("private_key", "a tenant signs with Ed25519; other algorithms are for audiences").into());
+        }
+        self.change_signing_keys(tenant, async |scoped, keys, _, now| {
+            if at_once {
+                self.retire_active(scoped, keys, now).await?;
+            } else if key_life::next(keys).is_some() {
+                let problem = "there is a next key already: retire it first, or let it have its turn";
+                return Err(Refusal::Conflict(problem.into()).into());
+            }
+            self.keep_signing_key(scoped, tenant, &public, &private, at_once, now).await?;
+            Ok(actor.did("signing_key.import", target(public.kid()), json!({ "at_once": at_once }), now))
+        })
+        .await
+    }
+
+    /// Waits for the turn, changes, writes it down, commits, and returns the keys as they are then.
+    async fn change_signing_keys(
+        &self,
+        tenant: TenantId,
+        change: impl AsyncFnOnce(&mut TenantTx<'_>, &[SigningKey], SigningRule, DateTime<Utc>) -> Result<Draft, Failure>,
+    ) -> Result<Vec<SigningKeyView>, Failure> {
+        let now = self.key_time().await?;
+        let mut tx = self.store.begin_in(tenant).await?;
+        let row = tx.any_tenant().tenant_by_id(tenant).await?.ok_or(Refusal::NotFound)?;
+        let rule = rule(&row.settings)?;
+        let mut scoped = tx.tenant(tenant).await?;
+        scoped.signing_turn().await?;
+        let keys = scoped.signing_keys().await?;
+        let deed = change(&mut scoped, &keys, rule, now).await?;
+        append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
+        let keys = scoped.signing_keys().await?;
+        self.commit(tx, "signing_keys", tenant, "").await?;
+        Ok(keys.iter().map(|key| view(key, rule)).collect::<Result<_, _>>()?)
+    }
+}
+
+fn rule(settings: &serde_json::Value) -> Result<SigningRule, Fault> {
+    let settings: TenantSettings =
+        serde_json::from_value(settings.clone()).map_err(|error| Fault::Internal(error.to_string()))?;
+    Ok(settings.signing())
+}
+
+fn target(kid: &str) -> String {
+    format!("signing_key:{kid}")
+}
+
+fn check_turn(next: &SigningKey, rule: SigningRule, now: DateTime<Utc>) -> Result<(), Refusal> {
+    let from = may_sign_from(next, rule);
+    match now < from {
+        true => Err(Refusal::Conflict(format!(
+            "the next key {} signs from {} on, when verifiers have had the time to fetch it; an emergency does not wait",
+            next.kid,
+            from.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+        ))),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_thumbprint_is_that_of_rfc_8037_appendix_a() {
-        let x = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
-        assert_eq!(thumbprint(&x.try_into().unwrap()), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
-    }
+    use crate::random::Random;
+    use crate::vault::MasterKey;
 
     #[test]
     fn a_sealed_key_opens_for_its_own_tenant_only() {
         let random = Random::from_system();
-        let vault = Vault::new(&crate::vault::MasterKey::generate(&random), "signing").unwrap();
+        let vault = Vault::new(&MasterKey::generate(&random), "signing").unwrap();
         let tenant = TenantId(random.uuid());
-        let new = generate(tenant, &vault, &random).unwrap();
-        let kept = SigningKey {
-            kid: new.kid.clone(),
-            public_key: new.public_key,
-            sealed_private: new.sealed_private,
-            state: SigningKeyState::Active,
-        };
-        let (signer, published) = open(tenant, std::slice::from_ref(&kept), &vault).unwrap();
-        assert!(signer.is_some());
-        assert!(!published.jwks.contains("\"d\""));
-        assert_eq!(published.keys.kids().collect::<Vec<_>>(), [new.kid.as_str()]);
-        assert!(open(TenantId(random.uuid()), &[kept], &vault).is_err());
+        let now = DateTime::UNIX_EPOCH;
+        for algorithm in [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256] {
+            let (public, private) = key_pair::generate(algorithm, &random).unwrap();
+            let kept = SigningKey {
+                kid: public.kid().into(),
+                algorithm,
+                public_key: public.bytes().to_vec(),
+                sealed_private: vault.seal(&place(tenant, public.kid()), &private, &random).unwrap(),
+                created_at: now,
+                activated_at: Some(now),
+                at_once: true,
+                state: SigningKeyState::Active { since: now },
+            };
+            let open = |tenant| open(tenant, vec![kept.clone()], SigningRule::default(), &vault, |_| Duration::ZERO);
+            let (ring, published) = open(tenant).unwrap();
+            assert_eq!(ring.signer(&Clock::System).unwrap().kid(), public.kid());
+            assert!(!published.jwks.contains("\"d\""));
+            assert_eq!(published.keys.kids().collect::<Vec<_>>(), [public.kid()]);
+            assert!(open(TenantId(random.uuid())).is_err());
+        }
     }
 }

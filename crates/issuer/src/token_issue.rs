@@ -10,7 +10,7 @@ use crate::mint::{Grant, mint};
 use crate::scope::ScopeSet;
 use crate::settings::check_lifetime;
 use crate::standing::{OwnerNow, standing};
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Issuer, Refusal};
 
 /// `client_id` of tokens that an operator issued (RFC 9068 §2.2 wants one).
 pub(crate) const OPERATOR_CLIENT: &str = "operator";
@@ -56,7 +56,7 @@ impl Issuer {
             lifetime,
             not_after: None,
         };
-        let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let minted = mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?;
         let detail = json!({ "audience": audience, "expires_in": minted.expires_in() });
         let mut deed = actor.did("token.issue", format!("token:{}", minted.id), detail, now);
         deed.subject = format!("user:{user}");

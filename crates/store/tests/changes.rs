@@ -22,7 +22,7 @@ use claviger_store::token_family::{EndedBy, Principal};
 use claviger_store::{Store, Tx};
 use support::{
     BUCKET, Database, Furnished, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session, new_user, now,
-    number, run, successor, token, uuid,
+    number, run, signing_key, successor, token, uuid,
 };
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
@@ -131,12 +131,12 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
             scoped.end_secret(&at.key, 0, now + SECOND).await.unwrap();
             vec![secret]
         }
-        "create_active_signing_key" => {
+        "create_signing_key" => {
             // A tenant has one active key: this one gets its first.
             let (other, kid) = (TenantId(uuid()), uuid().to_string());
             let mut scoped = tx.tenant(other).await.unwrap();
             scoped.create_tenant(&other.to_string(), "other", &serde_json::json!({}), now).await.unwrap();
-            scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
+            scoped.create_signing_key(signing_key(&kid), now).await.unwrap();
             vec![format!("tenants {other}"), format!("signing_keys {kid}")]
         }
         "revoke_token" => {
@@ -190,7 +190,7 @@ const DEEDS: [&str; 20] = [
     "put_secret",
     "end_secret",
     "put_secret over another",
-    "create_active_signing_key",
+    "create_signing_key",
     "revoke_key",
     "delete_user",
     "delete_application",
@@ -217,7 +217,7 @@ async fn assert_notes_what_it_changed(deeds: &[&str]) {
         assert_eq!(told_of_all(&sweep), expected, "{name}");
         assert_eq!(sweep.changes.len(), expected.len(), "{name} is told once");
         assert!(!sweep.overflow);
-        assert!(sweep.changes.iter().all(|change| change.tenant == furnished.tenant) || name == "create_active_signing_key");
+        assert!(sweep.changes.iter().all(|change| change.tenant == furnished.tenant) || name == "create_signing_key");
     }
 }
 
@@ -458,7 +458,7 @@ async fn assert_announces_what_it_changed(deeds: &[&str]) {
         let mut heard = BTreeSet::new();
         for _ in &expected[name] {
             let change = next(&mut listener).await.unwrap();
-            assert_eq!(change.tenant == furnished.tenant, *name != "create_active_signing_key", "{name}");
+            assert_eq!(change.tenant == furnished.tenant, *name != "create_signing_key", "{name}");
             heard.insert(format!("{} {}", change.table, change.id));
         }
         assert_eq!(heard, expected[name], "{name}");

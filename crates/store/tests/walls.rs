@@ -904,8 +904,9 @@ async fn four_servers_that_start_at_once_migrate_once() {
     database.store().await.check().await.unwrap();
     let mut superuser = database.superuser().await;
     let applied = number(&mut superuser, "SELECT count(*) FROM _sqlx_migrations WHERE success").await;
-    let latest = number(&mut superuser, "SELECT max(version) FROM _sqlx_migrations").await;
-    assert_eq!(applied, latest);
+    let files = std::fs::read_dir("../../migrations").unwrap().map(|file| file.unwrap().path());
+    let migrations = files.filter(|file| file.extension().is_some_and(|kind| kind == "sql")).count();
+    assert_eq!(applied, i64::try_from(migrations).unwrap());
 }
 
 #[tokio::test]
@@ -915,6 +916,8 @@ async fn a_schema_that_is_behind_is_said_and_one_that_is_ahead_is_served() {
     store.check().await.unwrap();
     let mut superuser = database.superuser().await;
     let latest = number(&mut superuser, "SELECT max(version) FROM _sqlx_migrations").await;
+    let before = format!("SELECT max(version) FROM _sqlx_migrations WHERE version < {latest}");
+    let before = number(&mut superuser, &before).await;
     run(
         &mut superuser,
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -925,10 +928,10 @@ async fn a_schema_that_is_behind_is_said_and_one_that_is_ahead_is_served() {
     run(&mut superuser, &format!("DELETE FROM _sqlx_migrations WHERE version > {latest}")).await;
     run(&mut superuser, &format!("UPDATE _sqlx_migrations SET success = false WHERE version = {latest}")).await;
     let behind = store.check().await.unwrap_err();
-    assert!(matches!(behind, StoreError::SchemaVersion { found, wanted } if found == latest - 1 && wanted == latest), "{behind}");
+    assert!(matches!(behind, StoreError::SchemaVersion { found, wanted } if found == before && wanted == latest), "{behind}");
     run(&mut superuser, &format!("DELETE FROM _sqlx_migrations WHERE version = {latest}")).await;
     let behind = store.check().await.unwrap_err();
-    assert!(matches!(behind, StoreError::SchemaVersion { found, wanted } if found == latest - 1 && wanted == latest), "{behind}");
+    assert!(matches!(behind, StoreError::SchemaVersion { found, wanted } if found == before && wanted == latest), "{behind}");
     let empty = Database::empty().await;
     assert!(empty.store().await.check().await.is_err(), "a database without a schema is not ready");
 }

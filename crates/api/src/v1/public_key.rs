@@ -6,6 +6,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::body::Asked;
+use crate::caller::issuer;
 use crate::problem::{Answer, Answered};
 use crate::well_known;
 
@@ -56,11 +57,11 @@ pub(crate) async fn show(req: HttpRequest, query: Asked<PublicKeyQuery>) -> Answ
     let key = tenant.published.active.as_ref().ok_or_else(Answer::not_found)?;
     let (kind, text) = match query.take()?.format {
         Format::Raw => ("text/plain; charset=utf-8", key.raw()),
-        Format::Pem => ("application/x-pem-file", key.pem().ok_or_else(Answer::internal)?),
+        Format::Pem => ("application/x-pem-file", key.pem()),
         Format::Jwk => ("application/jwk+json", key.jwk().to_string()),
     };
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(kind)));
-    well_known::publish(&mut response);
+    well_known::publish(&mut response, &tenant, issuer(&req)?.clock().now());
     Ok(response.body(text))
 }

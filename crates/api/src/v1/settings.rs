@@ -1,11 +1,11 @@
 //! Settings of a tenant, as they are sent.
 
 use claviger_issuer::password::PasswordPolicy;
-use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, TenantSettings, Throttle};
+use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, SigningRule, TenantSettings, Throttle};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::body::Object;
+use crate::body::{Object, present};
 
 /// Settings of a tenant; what is absent is taken from the installation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -39,6 +39,10 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(value_type = Option<LoginThrottleIn>)]
     login_throttle: Option<Object<LoginThrottleIn>>,
+    /// How signing keys follow each other.
+    #[serde(default)]
+    #[schema(value_type = Option<SigningRuleIn>)]
+    signing: Option<Object<SigningRuleIn>>,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -117,9 +121,23 @@ pub(crate) struct LoginThrottleIn {
     tenant: Option<i32>,
 }
 
+/// How signing keys follow each other.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SigningRuleIn {
+    /// Seconds that a key is published before it signs; 86400 (a day) if absent.
+    #[schema(minimum = 300, maximum = 2_592_000, example = 86_400)]
+    lead: Option<i32>,
+    /// Days that a key signs; 30 if absent, `null` for ever.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 3650, example = 30)]
+    rotate_days: Option<Option<i32>>,
+}
+
 impl From<Object<SettingsIn>> for TenantSettings {
     fn from(Object(settings): Object<SettingsIn>) -> Self {
-        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle } = settings;
+        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle, signing } =
+            settings;
         Self {
             token_lifetime,
             throttle: throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window }),
@@ -128,6 +146,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             session: session.map(SessionRule::from),
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
+            signing: signing.map(SigningRule::from),
         }
     }
 }
@@ -160,6 +179,13 @@ impl From<Object<PasswordPolicyIn>> for PasswordPolicy {
             refuse_common: refuse_common.unwrap_or(usual.refuse_common),
             refuse_context: refuse_context.unwrap_or(usual.refuse_context),
         }
+    }
+}
+
+impl From<Object<SigningRuleIn>> for SigningRule {
+    fn from(Object(SigningRuleIn { lead, rotate_days }): Object<SigningRuleIn>) -> Self {
+        let usual = Self::default();
+        Self { lead: lead.unwrap_or(usual.lead), rotate_days: rotate_days.unwrap_or(usual.rotate_days) }
     }
 }
 

@@ -18,6 +18,7 @@ use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, SessionId, TenantId, TokenId, UserId};
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
+use claviger_store::signing_key::{Algorithm, NewSigningKey};
 use claviger_store::token_family::{NewFamily, Principal, Successor};
 use claviger_store::user::NewUser;
 use claviger_store::{DatabaseUrls, Store, StoreError};
@@ -227,6 +228,11 @@ pub struct Furnished {
     pub session: SessionId,
 }
 
+/// A signing key that is active at once.
+pub fn signing_key(kid: &str) -> NewSigningKey<'_> {
+    NewSigningKey { kid, algorithm: Algorithm::EdDsa, public_key: &[2; 32], sealed_private: b"sealed", at_once: true }
+}
+
 /// What is counted in every furnished tenant, once.
 pub const BUCKET: [u8; 32] = [10; 32];
 
@@ -255,7 +261,7 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     for (id, owner) in [(&key, Owner::Application(application)), (&user_key, Owner::User(user))] {
         scoped.create_key(&new_key(id, owner, &["events:read".to_owned()]), SecretMac([1; 32]), 1, now).await.unwrap();
     }
-    scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
+    scoped.create_signing_key(signing_key(&kid), now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
     let (before, head, entries, used) = (head(0), head(1), [entry(1, now)], [(key.clone(), now)]);
