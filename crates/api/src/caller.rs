@@ -51,6 +51,8 @@ permissions! {
     AuditRead => Some("audit:read");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");
+    SigningKeysRead => Some("signing-keys:read");
+    SigningKeysWrite => Some("signing-keys:write");
     TenantsRead => Some("tenants:read"), true;
     TenantsWrite => Some("tenants:write"), true;
     UsersRead => Some("users:read");

@@ -25,6 +25,7 @@ use crate::routes;
         (name = "Pages", description = "What people see in a browser"),
         (name = "Publication", description = "What verifiers fetch; no credentials needed"),
         (name = "Keys", description = "API keys"),
+        (name = "Signing keys", description = "What signs tokens"),
         (name = "Applications", description = "What owns API keys"),
         (name = "Users", description = "People"),
         (name = "Tenants", description = "Managed by the admins of the default tenant"),

@@ -44,6 +44,10 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::keys::change)
         .service(v1::keys::revoke)
         .service(v1::audit::list)
+        .service(v1::signing_keys::list)
+        .service(v1::signing_keys::rotate)
+        .service(v1::signing_keys::activate)
+        .service(v1::signing_keys::retire)
         .service(well_known::jwks);
 }
 

@@ -7,12 +7,14 @@ use std::fmt;
 use crate::Refusal;
 
 /// The scopes of our own management routes. Whoever hands one out must hold it.
-pub const MANAGEMENT: [&str; 10] = [
+pub const MANAGEMENT: [&str; 12] = [
     "applications:read",
     "applications:write",
     "audit:read",
     "keys:read",
     "keys:write",
+    "signing-keys:read",
+    "signing-keys:write",
     "tenants:read",
     "tenants:write",
     "tokens:introspect",

@@ -9,6 +9,7 @@ mod key;
 mod keypair;
 mod output;
 mod serve;
+mod signing_key;
 mod tenant;
 mod token;
 mod user;
@@ -76,6 +77,9 @@ enum Command {
     /// Ed25519 key pairs
     #[command(subcommand)]
     Keypair(keypair::Command),
+    /// Keys that sign tokens
+    #[command(subcommand)]
+    SigningKey(signing_key::Command),
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
@@ -133,6 +137,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
         Command::Token(command) => token::run(command, &quiet(&overrides)?, output).await?,
         Command::Keypair(command) => keypair::run(&command, output)?,
+        Command::SigningKey(command) => signing_key::run(command, &quiet(&overrides)?, output).await?,
         Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,
     }
     Ok(ExitCode::SUCCESS)

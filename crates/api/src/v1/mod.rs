@@ -13,5 +13,6 @@ pub(crate) mod public_key;
 pub(crate) mod refresh;
 pub(crate) mod revoke;
 pub(crate) mod settings;
+pub(crate) mod signing_keys;
 pub(crate) mod tenants;
 pub(crate) mod users;

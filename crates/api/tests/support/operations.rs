@@ -49,13 +49,22 @@ pub fn operations() -> Vec<Operation> {
 impl Operation {
     /// Its path in this tenant, for this `{id}`.
     pub fn path(&self, tenant: &str, id: &str) -> String {
-        self.template.replace("{tenant}", tenant).replace("{id}", id).replace("{login}", id).replace("{slug}", tenant)
+        self.template
+            .replace("{tenant}", tenant)
+            .replace("{id}", id)
+            .replace("{kid}", id)
+            .replace("{login}", id)
+            .replace("{slug}", tenant)
     }
 
     /// Its path for things that are not there.
     pub fn path_of_nothing(&self, tenant: &str) -> String {
-        let template =
-            self.template.replace("{tenant}", tenant).replace("{slug}", "no-such-tenant").replace("{login}", ABSENT_UUID);
+        let template = self
+            .template
+            .replace("{tenant}", tenant)
+            .replace("{kid}", "no-such-kid")
+            .replace("{slug}", "no-such-tenant")
+            .replace("{login}", ABSENT_UUID);
         match template.contains("/keys/") {
             true => template.replace("{id}", "no-such-key"),
             false => template.replace("{id}", ABSENT_UUID),

@@ -1,0 +1,166 @@
+//! Signing keys of a tenant: what signs, what will, what did.
+
+use actix_web::web::{Data, Json, Path};
+use actix_web::{get, post};
+use chrono::{DateTime, Utc};
+use claviger_issuer::Issuer;
+use claviger_issuer::signing_key::SigningKeyView;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::body::Body;
+use crate::caller::{Caller, SigningKeysRead, SigningKeysWrite};
+use crate::problem::Answered;
+
+/// A signing key; its private half is never shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SigningKeyOut {
+    /// RFC 7638 thumbprint of its public half.
+    #[schema(example = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k")]
+    pub(crate) kid: String,
+    #[schema(example = "EdDSA")]
+    algorithm: &'static str,
+    /// `next` (published, does not sign), `active`, `retired` (published until its last token has ended) or `gone`.
+    #[schema(example = "active")]
+    pub(crate) state: &'static str,
+    /// When it was made, and published.
+    created_at: DateTime<Utc>,
+    /// When it began to sign; of a next key, when it may at the earliest.
+    pub(crate) signs_from: Option<DateTime<Utc>>,
+    retired_at: Option<DateTime<Utc>>,
+    /// When it stops, or stopped, being published; `null` if that is not known yet.
+    pub(crate) published_until: Option<DateTime<Utc>>,
+    /// True while a token without an end keeps it published. Call such tokens back to let it go.
+    pub(crate) unending: bool,
+    /// Why it is gone: `ended`, `discarded`, or `emergency`: then nothing that it signed counts.
+    pub(crate) gone: Option<&'static str>,
+}
+
+impl From<SigningKeyView> for SigningKeyOut {
+    fn from(key: SigningKeyView) -> Self {
+        let SigningKeyView { public, state, created_at, signs_from, retired_at, published_until, unending, gone } = key;
+        Self {
+            kid: public.kid().to_owned(),
+            algorithm: public.algorithm().name(),
+            state,
+            created_at,
+            signs_from,
+            retired_at,
+            published_until,
+            unending,
+            gone,
+        }
+    }
+}
+
+/// All signing keys of a tenant, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SigningKeysOut {
+    items: Vec<SigningKeyOut>,
+}
+
+impl From<Vec<SigningKeyView>> for SigningKeysOut {
+    fn from(keys: Vec<SigningKeyView>) -> Self {
+        Self { items: keys.into_iter().map(SigningKeyOut::from).collect() }
+    }
+}
+
+/// How to rotate. The whole body may be `{}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RotationIn {
+    /// True when a private key may be in the wrong hands: a new key signs at once, and what the old ones signed counts no
+    /// more.
+    #[serde(default)]
+    emergency: bool,
+}
+
+/// Which key.
+#[derive(Debug, Deserialize)]
+pub(crate) struct SigningKeyInPath {
+    kid: String,
+}
+
+/// List signing keys
+#[utoipa::path(
+    tag = "Signing keys",
+    operation_id = "listSigningKeys",
+    responses((status = 200, description = "All of them, newest first, those that are gone too", body = SigningKeysOut)),
+    security(("bearer" = ["signing-keys:read"]), ("basic" = ["signing-keys:read"])),
+)]
+#[get("/v1/signing-keys")]
+pub(crate) async fn list(caller: Caller<SigningKeysRead>, issuer: Data<Issuer>) -> Answered<Json<SigningKeysOut>> {
+    Ok(Json(issuer.list_signing_keys(caller.tenant()).await?.into()))
+}
+
+/// Rotate the signing key
+///
+/// Publishes a next key, or, when there is one that was published long enough, lets it sign. Keys also rotate by
+/// themselves (setting `signing` of the tenant). In an emergency a new key signs at once and every key that could sign is
+/// withdrawn: tokens under them are refused here at once, and elsewhere when verifiers fetch the JWK set again, within 300
+/// seconds.
+#[utoipa::path(
+    tag = "Signing keys",
+    operation_id = "rotateSigningKey",
+    request_body(content = RotationIn, example = json!({ "emergency": false })),
+    responses(
+        (status = 200, description = "The keys as they are now", body = SigningKeysOut),
+        (status = 409, description = "The next key was not published long enough; the answer says until when to wait", body = crate::problem::Problem),
+        (status = 422, description = "A field is wrong", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["signing-keys:write"]), ("basic" = ["signing-keys:write"])),
+)]
+#[post("/v1/signing-keys/rotate")]
+pub(crate) async fn rotate(
+    caller: Caller<SigningKeysWrite>,
+    issuer: Data<Issuer>,
+    body: Body<RotationIn>,
+) -> Answered<Json<SigningKeysOut>> {
+    let RotationIn { emergency } = body.take()?;
+    Ok(Json(issuer.rotate_signing_key(caller.tenant(), &caller.actor(), emergency).await?.into()))
+}
+
+/// Let a next key sign
+#[utoipa::path(
+    tag = "Signing keys",
+    operation_id = "activateSigningKey",
+    params(("kid" = String, Path, description = "The key's `kid`")),
+    responses(
+        (status = 200, description = "The keys as they are now", body = SigningKeysOut),
+        (status = 404, description = "There is none in this tenant", body = crate::problem::Problem),
+        (status = 409, description = "It is not a next key, or was not published long enough", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["signing-keys:write"]), ("basic" = ["signing-keys:write"])),
+)]
+#[post("/v1/signing-keys/{kid}/activate")]
+pub(crate) async fn activate(
+    caller: Caller<SigningKeysWrite>,
+    issuer: Data<Issuer>,
+    path: Path<SigningKeyInPath>,
+) -> Answered<Json<SigningKeysOut>> {
+    Ok(Json(issuer.activate_signing_key(caller.tenant(), &caller.actor(), &path.kid).await?.into()))
+}
+
+/// Take a signing key out
+///
+/// A next key before it ever signed; or a retired one before its time: then tokens under it are refused from now on. The
+/// active one retires when its successor signs.
+#[utoipa::path(
+    tag = "Signing keys",
+    operation_id = "retireSigningKey",
+    params(("kid" = String, Path, description = "The key's `kid`")),
+    responses(
+        (status = 200, description = "The keys as they are now", body = SigningKeysOut),
+        (status = 404, description = "There is none in this tenant", body = crate::problem::Problem),
+        (status = 409, description = "It signs, or is gone already", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["signing-keys:write"]), ("basic" = ["signing-keys:write"])),
+)]
+#[post("/v1/signing-keys/{kid}/retire")]
+pub(crate) async fn retire(
+    caller: Caller<SigningKeysWrite>,
+    issuer: Data<Issuer>,
+    path: Path<SigningKeyInPath>,
+) -> Answered<Json<SigningKeysOut>> {
+    Ok(Json(issuer.retire_signing_key(caller.tenant(), &caller.actor(), &path.kid).await?.into()))
+}
