@@ -48,6 +48,8 @@ permissions! {
     Anyone => None;
     ApplicationsRead => Some("applications:read");
     ApplicationsWrite => Some("applications:write");
+    AudiencesRead => Some("audiences:read");
+    AudiencesWrite => Some("audiences:write");
     AuditRead => Some("audit:read");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");

@@ -48,3 +48,40 @@ async fn scenario_44_a_generated_pair_is_imported_shown_rotated_and_exported() {
     assert_eq!(run(home.command(&import), &pair).code, Some(1), "a key is used once");
     assert_eq!(run(home.command(&import), "nonsense").code, Some(1));
 }
+
+#[tokio::test]
+async fn an_audience_is_registered_and_gets_tokens_of_its_shape_until_it_ends() {
+    let home = Home::new();
+    home.ok(&["tenant", "create", "acme"]);
+    home.ok(&["user", "add", "--tenant", "acme", "--username", "grace", "--role", "api"]);
+    let profile = r#"{"subject":"username","claims":["roles"],"lifetime":600}"#;
+    let create = ["audience", "create", "--tenant", "acme", "--name", "store", "--uri", "urn:store", "--profile", profile];
+    let made = home.json(&[&create[..], &["--algorithm", "es256", "--static-key"]].concat());
+    assert_eq!((&made["profile"]["algorithm"], &made["profile"]["own_key"]), (&Value::from("ES256"), &Value::from(true)));
+    let token = home.ok(&["token", "issue", "--tenant", "acme", "--user", "grace", "--audience", "store"]);
+    let claims = claims(&token);
+    assert_eq!((&claims["sub"], &claims["aud"], &claims["roles"]), (&"grace".into(), &"urn:store".into(), &vec!["api"].into()));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 600);
+    let unending = ["token", "issue", "--tenant", "acme", "--user", "grace", "--audience", "store", "--expires", "none"];
+    assert!(home.fails(&unending).contains("allow_non_expiring"));
+
+    home.ok(&["signing-key", "rotate", "--tenant", "acme", "--audience", "store"]);
+    let key =
+        |more: &[&str]| home.ok(&[&["audience", "public-key", "--tenant", "acme", "store", "--format", "jwk"], more].concat());
+    let (now, next): (Value, Value) =
+        (serde_json::from_str(&key(&[])).unwrap(), serde_json::from_str(&key(&["--next"])).unwrap());
+    assert_ne!(now["kid"], next["kid"]);
+    let confirm = ["audience", "confirm-key", "--tenant", "acme", "store", "--kid"];
+    assert!(home.fails(&[&confirm[..], &[now["kid"].as_str().unwrap()]].concat()).contains("not this one"));
+    home.ok(&[&confirm[..], &[next["kid"].as_str().unwrap()]].concat());
+    assert_eq!(serde_json::from_str::<Value>(&key(&[])).unwrap()["kid"], next["kid"]);
+    assert_eq!(home.json(&["audience", "list", "--tenant", "acme"]).as_array().unwrap().len(), 1);
+    home.ok(&["audience", "delete", "--tenant", "acme", "store"]);
+    assert!(home.fails(&["audience", "show", "--tenant", "acme", "store"]).contains("there is no"));
+}
+
+fn claims(token: &str) -> Value {
+    use base64::Engine as _;
+    let part = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use claviger_store::id::{FamilyId, KeyId, SessionId, TenantId, TokenId, UserId};
-use claviger_store::issued_token::UNENDING;
+use claviger_store::issued_token::{IssuedToken, UNENDING};
 use claviger_store::user::User;
 use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, unverified_issuer, verify_with};
 
@@ -192,6 +192,15 @@ pub(crate) enum For {
     Anybody,
 }
 
+/// Whether a record is that of a token. One for an audience may leave claims out, and name its subject otherwise.
+fn is_of(record: &IssuedToken, token: &AccessToken, whose: For) -> bool {
+    let kept = record.key.as_ref().map(KeyId::as_str);
+    match whose {
+        For::Us => kept == token.key_id.as_deref() && record.subject == token.subject,
+        For::Anybody => token.key_id.as_deref().is_none_or(|key| Some(key) == kept),
+    }
+}
+
 impl Issuer {
     /// Finds out who is calling. `tenant` is the one that the path names; without one the credential names its own.
     pub async fn authenticate(
@@ -236,7 +245,9 @@ impl Issuer {
         let entry = self.directory.tenant_by_slug(slug).await?.ok_or_else(|| invalid("it is from another issuer"))?;
         let audience = (whose == For::Us).then_some(entry.issuer.as_str());
         let expected = Expected { issuer: &entry.issuer, audience, leeway_seconds: 0 };
-        let verified = verify_with(token, &entry.published.keys, &expected, Expiry::Optional, now.timestamp());
+        // What an audience's own key signed opens nothing here.
+        let keys = if whose == For::Us { &entry.published.keys } else { &entry.published.all_keys };
+        let verified = verify_with(token, keys, &expected, Expiry::Optional, now.timestamp());
         let token = verified.map_err(|rejection| {
             invalid(match rejection {
                 Rejection::Expired => "it has expired",
@@ -248,17 +259,12 @@ impl Issuer {
         let id = TokenId(token.token_id.parse().map_err(|_| malformed())?);
         let kept_until = DateTime::from_timestamp(token.expires_at.unwrap_or(UNENDING), 0).ok_or_else(malformed)?;
         let family = token.session.as_deref().map(str::parse).transpose().map_err(|_| malformed())?;
-        let principal = self.principal_of(&entry, &token, family, now).await?;
         // Our signature alone does not do: the record must know it, and not as called back.
         let record = self.directory.issued_token(entry.tenant.id, id, kept_until).await?;
-        match record {
-            Some(record)
-                if record.revoked.is_none()
-                    && record.expires_at == kept_until
-                    && record.family == family
-                    && record.key.as_ref().map(KeyId::as_str) == token.key_id.as_deref() => {}
-            _ => return Err(invalid("it was called back")),
-        }
+        let is_it = |record: &Arc<IssuedToken>| record.expires_at == kept_until && is_of(record, &token, whose);
+        let record = record.filter(|record| is_it(record) && record.revoked.is_none() && record.family == family);
+        let record = record.ok_or_else(|| invalid("it was called back"))?;
+        let principal = self.principal_of(&entry, &record, now).await?;
         Ok(VerifiedToken { principal, token, id, kept_until, family })
     }
 
@@ -266,13 +272,12 @@ impl Issuer {
     async fn principal_of(
         &self,
         entry: &Arc<TenantEntry>,
-        token: &AccessToken,
-        family: Option<FamilyId>,
+        record: &IssuedToken,
         now: DateTime<Utc>,
     ) -> Result<Principal, Failure> {
         let ended = |why| Failure::from(Refusal::InvalidToken(why));
         let tenant = entry.tenant.id;
-        let login = match family {
+        let login = match record.family {
             None => None,
             Some(id) => {
                 let family = self.directory.family(tenant, id).await?.ok_or_else(|| ended("its login has ended"))?;
@@ -283,16 +288,15 @@ impl Issuer {
             }
         };
         let now_login = login.map(|(_, login)| login);
-        if let Some(key) = token.key_id.as_deref() {
+        if let Some(key) = &record.key {
             let gone = || ended("the key it was issued for may not act");
-            let key = KeyId::parse(key).ok_or_else(gone)?;
-            let key = self.directory.key(&key).await?.filter(|key| key.tenant == tenant).ok_or_else(gone)?;
+            let key = self.directory.key(key).await?.filter(|key| key.tenant == tenant).ok_or_else(gone)?;
             let owner = self.directory.owner(tenant, key.key.owner).await?;
             standing(entry, &owner, Some(&key.key), now_login, now).map_err(|_| gone())?;
             return Ok(Principal::Key(VerifiedKey { tenant: entry.clone(), entry: key, owner }));
         }
         let gone = || ended("its login has ended, or the person may not act");
-        let user: UserId = token.subject.parse().map_err(|_| gone())?;
+        let user: UserId = record.subject.parse().map_err(|_| gone())?;
         let owner = self.directory.person(tenant, user).await?.ok_or_else(gone)?;
         standing(entry, &owner, None, now_login, now).map_err(|_| gone())?;
         let login = login.map(|(id, _)| Login::Family(id));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use claviger_store::Store;
 use claviger_store::api_key::{ApiKey, StoredSecret};
+use claviger_store::audience::Audience;
 use claviger_store::change::Change;
 use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, TenantId, TokenId, UserId};
 use claviger_store::issued_token::IssuedToken;
@@ -19,11 +20,12 @@ use claviger_store::tenant::Tenant;
 use claviger_store::token_family::TokenFamily;
 use moka::sync::Cache;
 
+use crate::audience::{AudienceEntry, Profile, profile};
 use crate::clock::Clock;
 use crate::key_pair::Signer;
 use crate::scope::ScopeSet;
 use crate::settings::{Settings, TenantSettings};
-use crate::signing_key::{self, Published, Ring};
+use crate::signing_key::{self, Opened, Published, Ring};
 use crate::standing::OwnerNow;
 use crate::tenant::is_slug;
 use crate::vault::Vault;
@@ -46,9 +48,21 @@ pub struct TenantEntry {
     pub(crate) ring: Ring,
     /// Its public keys.
     pub published: Published,
+    /// Services with their own shape of token.
+    pub(crate) audiences: Vec<AudienceEntry>,
 }
 
 impl TenantEntry {
+    /// What signs the tokens of an audience: its own key, or the tenant's.
+    pub(crate) fn signer_for<'a>(&'a self, audience: &'a AudienceEntry, clock: &Clock) -> Result<&'a Signer, Fault> {
+        let absent = || Fault::Internal(format!("the audience {} has no active signing key", audience.row.name));
+        match (audience.profile.own_key, &audience.ring) {
+            (false, _) => self.signer(clock),
+            (true, Some(ring)) => ring.signer(clock).map(Arc::as_ref).ok_or_else(absent),
+            (true, None) => Err(absent()),
+        }
+    }
+
     /// What signs its tokens.
     pub(crate) fn signer(&self, clock: &Clock) -> Result<&Signer, Fault> {
         let slug = &self.tenant.slug;
@@ -250,15 +264,24 @@ impl Directory {
     async fn load_tenant(&self, id: TenantId) -> Result<Option<TenantEntry>, Failure> {
         let mut tx = self.store.begin_in(id).await?;
         let Some(tenant) = tx.any_tenant().tenant_by_id(id).await? else { return Ok(None) };
-        let kept = tx.tenant(id).await?.signing_keys().await?;
+        let mut scoped = tx.tenant(id).await?;
+        let (kept, audiences) = (scoped.signing_keys().await?, scoped.audiences().await?);
         let settings: TenantSettings = serde_json::from_value(tenant.settings.clone())
             .map_err(|error| Fault::Internal(format!("the settings of tenant {}: {error}", tenant.slug)))?;
         let now = self.clock.steady();
         let known_since = |key: &SigningKey| self.known_keys.get_with((id, key.kid.clone()), || now);
-        let (ring, published) = signing_key::open(id, kept, settings.signing(), &self.vault, known_since)
+        let profiles = audiences.into_iter().map(|row| Ok((profile(&row)?, row))).collect::<Result<Vec<_>, Fault>>()?;
+        let is_private = |audience| profiles.iter().any(|(profile, row)| row.id == audience && profile.private_jwks);
+        let opened = signing_key::open(id, kept, settings.signing(), &self.vault, known_since, is_private)
             .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
+        let Opened { ring, mut audience_rings, published } = opened;
+        let with_ring = |(profile, row): (Profile, Audience)| {
+            let ring = audience_rings.remove(&row.id);
+            AudienceEntry { row, profile, ring }
+        };
+        let audiences = profiles.into_iter().map(with_ring).collect();
         let issuer = self.settings.issuer(&tenant.slug);
-        Ok(Some(TenantEntry { tenant, settings, issuer, ring, published }))
+        Ok(Some(TenantEntry { tenant, settings, issuer, ring, published, audiences }))
     }
 
     async fn load_key(&self, id: &KeyId) -> Result<Option<KeyEntry>, Failure> {
@@ -297,7 +320,7 @@ impl Directory {
         self.forgettings.fetch_add(1, Ordering::SeqCst);
         let Change { table, tenant, id } = change;
         match table.as_str() {
-            "tenants" | "signing_keys" => self.tenants.invalidate(tenant),
+            "tenants" | "signing_keys" | "audiences" => self.tenants.invalidate(tenant),
             "api_keys" | "api_key_secrets" => match KeyId::parse(id) {
                 Some(key) => self.keys.invalidate(&key),
                 None => self.keys.invalidate_all(),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
 use crate::login::new_family;
-use crate::mint::{Grant, mint};
+use crate::mint::{Grant, mint, mint_for};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
 use crate::refresh_token::RefreshToken;
@@ -40,6 +40,8 @@ pub struct Exchange<'a> {
     pub credential: Option<AppKeyCredential>,
     /// The scope asked for, space-separated; `None` for all that the key holds.
     pub scope: Option<&'a str>,
+    /// The audience asked for, by name or `aud`; `None` for this issuer itself.
+    pub audience: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
 }
@@ -129,7 +131,7 @@ impl Issuer {
     /// Exchanges a pair for a token. The token is in the database before it is returned.
     pub async fn exchange(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
         let now = self.clock.now();
-        let Exchange { tenant, credential, scope, request } = exchange;
+        let Exchange { tenant, credential, scope, audience, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;
         let scope = match verified.scopes().narrow(scope) {
             Ok(scope) => scope,
@@ -140,7 +142,67 @@ impl Issuer {
                 return Err(refusal.into());
             }
         };
-        self.issue(&verified, &scope, &request, now).await
+        match audience {
+            Some(name) => self.issue_for(&verified, name, &scope, &request, now).await,
+            None => self.issue(&verified, &scope, &request, now).await,
+        }
+    }
+
+    /// A token for an audience, in its shape. No refresh token comes with it.
+    async fn issue_for(
+        &self,
+        verified: &VerifiedKey,
+        name: &str,
+        scope: &ScopeSet,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<Granted, Failure> {
+        let VerifiedKey { tenant, entry, owner } = verified;
+        let unknown = || Refusal::invalid("audience", "is none that is registered in this tenant");
+        let audience = tenant.audience(name).ok_or_else(unknown)?;
+        if let Some(needed) = &audience.profile.required_scope
+            && !verified.scopes().contains(needed)
+        {
+            return Err(Refusal::InvalidScope(needed.clone()).into());
+        }
+        let (subject, client_id) = (verified.subject(), verified.client_id());
+        let roles = match &**owner {
+            OwnerNow::User(user) => Some(user.roles.as_slice()),
+            OwnerNow::Application(_) => None,
+        };
+        let usual = verified.lifetime(self.settings.token_lifetime);
+        let grant = Grant {
+            issuer: &tenant.issuer,
+            audience: &audience.row.uri,
+            tenant: entry.tenant,
+            subject: &subject,
+            client_id: &client_id,
+            key: Some(&entry.key.id),
+            family: None,
+            username: verified.username(),
+            roles,
+            scope,
+            lifetime: (!audience.profile.omit_exp).then(|| audience.profile.lifetime.unwrap_or(usual)),
+            not_after: entry.key.expires_at,
+        };
+        let minted = mint_for(tenant.signer_for(audience, &self.clock)?, audience, &grant, now, &self.random)?;
+        let scope = scope.to_string();
+        let detail = json!({ "scope": scope, "audience": audience.row.id });
+        let mut draft = self.exchange_draft(entry, Outcome::Ok, request, detail, now);
+        draft.target = format!("token:{}", minted.id);
+        let token = TokenRow {
+            id: minted.id,
+            key: Some(entry.key.id.clone()),
+            family: None,
+            subject,
+            scope,
+            issued_at: minted.issued_at,
+            expires_at: minted.expires_at,
+        };
+        let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
+        self.recorder.record(entry.tenant, written).await?;
+        let expires_in = (minted.expires_at - minted.issued_at).num_seconds();
+        Ok(Granted { jwt: minted.jwt, expires_in, refresh_token: None })
     }
 
     async fn issue(

@@ -44,20 +44,32 @@ pub(crate) enum Step {
     Remove(String),
 }
 
-/// The first thing that is due at `now`, if anything is.
-pub(crate) fn due(keys: &[SigningKey], rule: SigningRule, now: DateTime<Utc>) -> Option<Step> {
+/// What keys follow each other by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// The tenant's rule.
+    pub(crate) rule: SigningRule,
+    /// A next key waits until an admin lets it sign.
+    pub(crate) pinned: bool,
+    /// There is no room for another key among the published ones.
+    pub(crate) full: bool,
+}
+
+/// The first thing that is due at `now` with keys that follow each other, if anything is.
+pub(crate) fn due(keys: &[SigningKey], terms: Terms, now: DateTime<Utc>) -> Option<Step> {
+    let Terms { rule, pinned, full } = terms;
     if let Some(step) = keys.iter().find_map(|key| due_of_retired(key, rule, now)) {
         return Some(step);
+    }
+    if let Some(next) = next(keys) {
+        return (!pinned && now >= may_sign_from(next, rule)).then(|| Step::Activate(next.kid.clone()));
     }
     let active_since = keys.iter().find_map(|key| match key.state {
         SigningKeyState::Active { since } => Some(since),
         _ => None,
     });
-    if let Some(next) = next(keys) {
-        return (now >= may_sign_from(next, rule)).then(|| Step::Activate(next.kid.clone()));
-    }
     let age = TimeDelta::days(i64::from(rule.rotate_days?)) - rule.lead();
-    (now >= active_since? + age).then_some(Step::Publish)
+    (!full && now >= active_since? + age).then_some(Step::Publish)
 }
 
 fn due_of_retired(key: &SigningKey, rule: SigningRule, now: DateTime<Utc>) -> Option<Step> {
@@ -145,24 +157,39 @@ mod tests {
             created_at: at(created),
             activated_at,
             at_once: false,
+            audience: None,
             state,
         }
     }
 
     const DAY: i64 = 86_400;
 
+    fn by(rule: SigningRule) -> Terms {
+        Terms { rule, pinned: false, full: false }
+    }
+
+    #[test]
+    fn a_pinned_key_waits_for_an_admin_and_a_full_set_for_room() {
+        let rule = SigningRule { lead: 3600, rotate_days: Some(30) };
+        let active = key("a", 0, SigningKeyState::Active { since: at(0) });
+        let pinned = Terms { pinned: true, ..by(rule) };
+        assert_eq!(due(std::slice::from_ref(&active), pinned, at(30 * DAY)), Some(Step::Publish));
+        assert_eq!(due(std::slice::from_ref(&active), Terms { full: true, ..by(rule) }, at(3000 * DAY)), None);
+        assert_eq!(due(&[key("b", 0, SigningKeyState::Next), active], pinned, at(3000 * DAY)), None);
+    }
+
     #[test]
     fn a_next_key_is_published_a_lead_before_its_turn_and_signs_after_it() {
         let rule = SigningRule { lead: 3600, rotate_days: Some(30) };
         let active = key("a", 0, SigningKeyState::Active { since: at(0) });
         let keys = [active.clone()];
-        assert_eq!(due(&keys, rule, at(30 * DAY - 3601)), None);
-        assert_eq!(due(&keys, rule, at(30 * DAY - 3600)), Some(Step::Publish));
-        assert_eq!(due(&keys, SigningRule { rotate_days: None, ..rule }, at(3000 * DAY)), None);
+        assert_eq!(due(&keys, by(rule), at(30 * DAY - 3601)), None);
+        assert_eq!(due(&keys, by(rule), at(30 * DAY - 3600)), Some(Step::Publish));
+        assert_eq!(due(&keys, by(SigningRule { rotate_days: None, ..rule }), at(3000 * DAY)), None);
         let keys = [key("b", 10, SigningKeyState::Next), active];
-        assert_eq!(due(&keys, rule, at(3609)), None);
-        assert_eq!(due(&keys, rule, at(3610)), Some(Step::Activate("b".into())));
-        assert_eq!(due(&keys, SigningRule { rotate_days: None, ..rule }, at(3610)), Some(Step::Activate("b".into())));
+        assert_eq!(due(&keys, by(rule), at(3609)), None);
+        assert_eq!(due(&keys, by(rule), at(3610)), Some(Step::Activate("b".into())));
+        assert_eq!(due(&keys, by(SigningRule { rotate_days: None, ..rule }), at(3610)), Some(Step::Activate("b".into())));
     }
 
     #[test]
@@ -170,14 +197,14 @@ mod tests {
         let rule = SigningRule { lead: 3600, rotate_days: None };
         let retired =
             |erased: Option<i64>, ends| [key("a", -10, SigningKeyState::Retired { at: at(0), erased_at: erased.map(at), ends })];
-        assert_eq!(due(&retired(None, None), rule, at(3599)), None);
-        assert_eq!(due(&retired(None, None), rule, at(3600)), Some(Step::Erase("a".into())));
-        assert_eq!(due(&retired(Some(3600), None), rule, at(3659)), None);
-        assert_eq!(due(&retired(Some(3600), None), rule, at(3660)), Some(Step::Count("a".into(), at(-10))));
+        assert_eq!(due(&retired(None, None), by(rule), at(3599)), None);
+        assert_eq!(due(&retired(None, None), by(rule), at(3600)), Some(Step::Erase("a".into())));
+        assert_eq!(due(&retired(Some(3600), None), by(rule), at(3659)), None);
+        assert_eq!(due(&retired(Some(3600), None), by(rule), at(3660)), Some(Step::Count("a".into(), at(-10))));
         let ends = Some(Ends::At(at(5000)));
-        assert_eq!(due(&retired(Some(3600), ends), rule, at(5599)), None);
-        assert_eq!(due(&retired(Some(3600), ends), rule, at(5600)), Some(Step::Remove("a".into())));
-        assert_eq!(due(&retired(Some(3600), Some(Ends::Never)), rule, at(5000 * DAY)), None);
+        assert_eq!(due(&retired(Some(3600), ends), by(rule), at(5599)), None);
+        assert_eq!(due(&retired(Some(3600), ends), by(rule), at(5600)), Some(Step::Remove("a".into())));
+        assert_eq!(due(&retired(Some(3600), Some(Ends::Never)), by(rule), at(5000 * DAY)), None);
     }
 
     #[test]
@@ -270,7 +297,7 @@ mod tests {
 
         /// What one server does when it looks. It goes by the database's time: no server's clock can hurry a key.
         fn look(&mut self) {
-            while let Some(step) = due(&self.kept, self.rule, at(self.now)) {
+            while let Some(step) = due(&self.kept, by(self.rule), at(self.now)) {
                 let now = at(self.now);
                 let last = |from| {
                     let of = |token: &&Token| self.kept.iter().any(|key| key.kid == token.kid) && token.ends > from;

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod application;
 mod attempt;
+pub mod audience;
 pub mod audit;
 pub mod bench;
 pub mod caller;

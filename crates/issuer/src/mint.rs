@@ -6,9 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::id::{FamilyId, KeyId, TenantId, TokenId};
 use claviger_store::issued_token::UNENDING;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::Fault;
-use crate::key_pair::Signer;
+use crate::audience::{AudienceEntry, Claim, Profile, SubjectIs, permissions};
+use crate::key_pair::{Signer, encoded_header};
 use crate::random::Random;
 use crate::scope::ScopeSet;
 
@@ -88,10 +90,7 @@ struct Claims<'a> {
 pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Random) -> Result<Minted, Fault> {
     let id = TokenId(random.uuid_at(now));
     let iat = now.timestamp();
-    let mut exp = grant.lifetime.map(|seconds| iat + i64::from(seconds));
-    if let Some(end) = grant.not_after {
-        exp = Some(exp.unwrap_or(i64::MAX).min(end.timestamp()).max(iat + 1));
-    }
+    let exp = ends(iat, grant.lifetime, grant.not_after);
     let claims = Claims {
         iss: grant.issuer,
         sub: grant.subject,
@@ -108,9 +107,68 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
         scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
     };
     let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
-    let jwt = signed(signer, signer.header(), &claims)?;
+    Ok(minted(signed(signer, signer.header(), &claims)?, id, iat, exp))
+}
+
+/// As [`mint`], in the shape that an audience asks for. Its profile says how long the token lives, if it does.
+pub(crate) fn mint_for(
+    signer: &Signer,
+    audience: &AudienceEntry,
+    grant: &Grant<'_>,
+    now: DateTime<Utc>,
+    random: &Random,
+) -> Result<Minted, Fault> {
+    let Profile { subject, claims: wanted, extra, omit_aud, algorithm, .. } = &audience.profile;
+    let id = TokenId(random.uuid_at(now));
+    let iat = now.timestamp();
+    let exp = ends(iat, grant.lifetime, grant.not_after);
+    let mut claims = extra.clone();
+    let mut claim = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            claims.insert(name.to_owned(), value);
+        }
+    };
+    claim("iss", Some(grant.issuer.into()));
+    claim(
+        "sub",
+        Some(match subject {
+            SubjectIs::Id => grant.subject.into(),
+            SubjectIs::Username => grant.username.unwrap_or(grant.subject).into(),
+        }),
+    );
+    claim("aud", (!omit_aud).then(|| audience.row.uri.clone().into()));
+    claim("exp", exp.map(Value::from));
+    claim("iat", Some(iat.into()));
+    claim("jti", Some(id.to_string().into()));
+    for one in wanted {
+        match one {
+            Claim::ClientId => claim("client_id", Some(grant.client_id.into())),
+            Claim::KeyId => claim("key_id", grant.key.map(|key| key.as_str().into())),
+            Claim::Tid => claim("tid", Some(grant.tenant.to_string().into())),
+            Claim::Username => claim("username", grant.username.map(Value::from)),
+            Claim::Roles => claim("roles", grant.roles.map(Value::from)),
+            Claim::Scope => claim("scope", (!grant.scope.is_empty()).then(|| grant.scope.to_string().into())),
+            Claim::Permissions => claim("permissions", Some(permissions(grant.scope.iter(), false))),
+            Claim::PermissionsUpper => claim("permissions", Some(permissions(grant.scope.iter(), true))),
+        }
+    }
+    let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
+    let header = encoded_header("at+jwt", algorithm.name(), signer.kid());
+    Ok(minted(signed(signer, &header, &claims)?, id, iat, exp))
+}
+
+/// `exp`: no later than what it stands on, and at least a second after `iat`.
+fn ends(iat: i64, lifetime: Option<i32>, not_after: Option<DateTime<Utc>>) -> Option<i64> {
+    let exp = lifetime.map(|seconds| iat + i64::from(seconds));
+    match not_after {
+        Some(end) => Some(exp.unwrap_or(i64::MAX).min(end.timestamp()).max(iat + 1)),
+        None => exp,
+    }
+}
+
+fn minted(jwt: String, id: TokenId, iat: i64, exp: Option<i64>) -> Minted {
     let seconds = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-    Ok(Minted { jwt, id, issued_at: seconds(iat), expires_at: seconds(exp.unwrap_or(UNENDING)) })
+    Minted { jwt, id, issued_at: seconds(iat), expires_at: seconds(exp.unwrap_or(UNENDING)) }
 }
 
 /// Header (encoded, with its dot), claims and signature, put together.

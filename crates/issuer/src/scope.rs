@@ -7,9 +7,11 @@ use std::fmt;
 use crate::Refusal;
 
 /// The scopes of our own management routes. Whoever hands one out must hold it.
-pub const MANAGEMENT: [&str; 12] = [
+pub const MANAGEMENT: [&str; 14] = [
     "applications:read",
     "applications:write",
+    "audiences:read",
+    "audiences:write",
     "audit:read",
     "keys:read",
     "keys:write",

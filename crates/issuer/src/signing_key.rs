@@ -1,5 +1,6 @@
 //! A tenant's signing keys: sealed at rest, parsed once, published as a JWK set, and moved through their life.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,19 +8,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use claviger_store::TenantTx;
-use claviger_store::id::TenantId;
+use claviger_store::id::{AudienceId, TenantId};
 use claviger_store::signing_key::{Algorithm, Ends, GoneWhy, KEY_KNOWN, NewSigningKey, SigningKey, SigningKeyState};
 use claviger_verifier::KeySet;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::audience::{Profile, living, profile};
 use crate::audit::{Actor, Draft, append};
 use crate::clock::Clock;
-use crate::key_life::{self, Step, due, is_published, may_sign_from, published_until};
+use crate::key_life::{self, Step, Terms, due, is_published, may_sign_from, published_until};
 use crate::key_pair::{self, Private, PublicKey, Signer};
 use crate::settings::{SigningRule, TenantSettings};
 use crate::vault::{DoesNotOpen, Vault};
 use crate::{Failure, Fault, Issuer, Refusal};
+
+/// Most keys that a tenant and its audiences publish, fewer than a verifier of ours takes.
+const MOST_PUBLISHED: usize = 100;
 
 /// Where a private half is sealed.
 fn place(tenant: TenantId, kid: &str) -> String {
@@ -61,8 +66,10 @@ pub struct Published {
     pub etag: String,
     /// The key that signs now.
     pub active: Option<PublicKey>,
-    /// To check tokens with.
+    /// To check tokens with that open our own endpoints: the tenant's own.
     pub keys: KeySet,
+    /// To check any token with: those of audiences too, also the private ones.
+    pub(crate) all_keys: KeySet,
     rows: Vec<SigningKey>,
 }
 
@@ -74,6 +81,14 @@ impl Published {
     }
 }
 
+/// A tenant's keys, opened.
+pub(crate) struct Opened {
+    pub(crate) ring: Ring,
+    /// Of audiences that have their own.
+    pub(crate) audience_rings: BTreeMap<AudienceId, Ring>,
+    pub(crate) published: Published,
+}
+
 /// Opens the signing keys that can sign, and lists those that are published. `known_since` says since when this server
 /// publishes a key.
 pub(crate) fn open(
@@ -82,28 +97,36 @@ pub(crate) fn open(
     rule: SigningRule,
     vault: &Vault,
     known_since: impl Fn(&SigningKey) -> Duration,
-) -> Result<(Ring, Published), DoesNotOpen> {
-    let mut ring = Vec::new();
+    is_private: impl Fn(AudienceId) -> bool,
+) -> Result<Opened, DoesNotOpen> {
+    let mut rings = BTreeMap::from([(None, Vec::new())]);
     let mut active = None;
     let mut jwks = Vec::new();
-    let mut keys = KeySet::new();
+    let (mut keys, mut all_keys) = (KeySet::new(), KeySet::new());
     for key in kept.iter().filter(|key| is_published(key)) {
         let public = PublicKey::new(key.algorithm, &key.public_key).map_err(|_| DoesNotOpen)?;
-        jwks.push(public.jwk());
-        public.insert_into(&mut keys).map_err(|_| DoesNotOpen)?;
+        if !key.audience.is_some_and(&is_private) {
+            jwks.push(public.jwk());
+        }
+        public.insert_into(&mut all_keys).map_err(|_| DoesNotOpen)?;
+        if key.audience.is_none() {
+            public.insert_into(&mut keys).map_err(|_| DoesNotOpen)?;
+        }
         let signs = matches!(key.state, SigningKeyState::Active { .. } | SigningKeyState::Retired { erased_at: None, .. });
         let signer = match signs {
             true => Some(Arc::new(Signer::new(&public, &vault.open(&place(tenant, &key.kid), &key.sealed_private)?)?)),
             false => None,
         };
-        if matches!(key.state, SigningKeyState::Active { .. }) {
+        if key.audience.is_none() && matches!(key.state, SigningKeyState::Active { .. }) {
             active = Some(public);
         }
-        ring.push(RingKey { key: key.clone(), known_since: known_since(key), signer });
+        rings.entry(key.audience).or_default().push(RingKey { key: key.clone(), known_since: known_since(key), signer });
     }
     let jwks = json!({ "keys": jwks }).to_string();
     let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(&jwks)));
-    Ok((Ring { keys: ring, rule }, Published { jwks, etag, active, keys, rows: kept }))
+    let ring = Ring { keys: rings.remove(&None).unwrap_or_default(), rule };
+    let audience_rings = rings.into_iter().filter_map(|(audience, keys)| Some((audience?, Ring { keys, rule }))).collect();
+    Ok(Opened { ring, audience_rings, published: Published { jwks, etag, active, keys, all_keys, rows: kept } })
 }
 
 /// A signing key as an admin sees it.
@@ -125,6 +148,8 @@ pub struct SigningKeyView {
     pub unending: bool,
     /// Why it is gone.
     pub gone: Option<&'static str>,
+    /// Whose tokens alone it signs.
+    pub audience: Option<AudienceId>,
 }
 
 fn view(key: &SigningKey, rule: SigningRule) -> Result<SigningKeyView, Fault> {
@@ -148,6 +173,7 @@ fn view(key: &SigningKey, rule: SigningRule) -> Result<SigningKeyView, Fault> {
         published_until: published_until(key),
         unending,
         gone,
+        audience: key.audience,
     })
 }
 
@@ -170,29 +196,52 @@ impl Issuer {
         }
     }
 
-    /// Makes a key and keeps it.
+    /// A new pair. RSA takes so long that it is made aside.
+    pub(crate) async fn new_pair(&self, algorithm: Algorithm) -> Result<(PublicKey, Private), Fault> {
+        let random = self.random.clone();
+        let made = match algorithm {
+            Algorithm::Rs256 => tokio::task::spawn_blocking(move || key_pair::generate(algorithm, &random)).await,
+            Algorithm::EdDsa | Algorithm::Es256 => Ok(key_pair::generate(algorithm, &random)),
+        };
+        let made = made.map_err(|error| Fault::Internal(error.to_string()))?;
+        made.map_err(|error| Fault::Internal(format!("a signing key could not be made: {error}")))
+    }
+
+    /// Makes a key, for the tenant or one of its audiences, and keeps it.
     pub(crate) async fn keep_new_signing_key(
         &self,
         scoped: &mut TenantTx<'_>,
         tenant: TenantId,
+        audience: Option<AudienceId>,
         at_once: bool,
         now: DateTime<Utc>,
     ) -> Result<PublicKey, Failure> {
-        let (public, private) = key_pair::generate(Algorithm::EdDsa, &self.random)
-            .map_err(|error| Fault::Internal(format!("a signing key could not be made: {error}")))?;
-        self.keep_signing_key(scoped, tenant, &public, &private, at_once, now).await?;
+        let algorithm = match audience {
+            Some(id) => living(scoped, id).await?.1.algorithm.algorithm(),
+            None => Algorithm::EdDsa,
+        };
+        let (public, private) = self.new_pair(algorithm).await?;
+        self.keep_signing_key(scoped, tenant, audience, &public, &private, at_once, now).await?;
         Ok(public)
     }
 
-    async fn keep_signing_key(
+    #[expect(clippy::too_many_arguments, reason = "all of what makes a row")]
+    pub(crate) async fn keep_signing_key(
         &self,
         scoped: &mut TenantTx<'_>,
         tenant: TenantId,
+        audience: Option<AudienceId>,
         public: &PublicKey,
         private: &Private,
         at_once: bool,
         now: DateTime<Utc>,
     ) -> Result<(), Failure> {
+        if is_full(&scoped.signing_keys().await?) {
+            return Err(Refusal::Conflict(format!(
+                "a tenant publishes at most {MOST_PUBLISHED} keys: retire some, or let tokens live shorter or keys longer"
+            ))
+            .into());
+        }
         let sealed = self.signing_vault.seal(&place(tenant, public.kid()), private, &self.random);
         let sealed = sealed.map_err(|error| Fault::Internal(format!("a signing key could not be sealed: {error}")))?;
         let new = NewSigningKey {
@@ -201,6 +250,7 @@ impl Issuer {
             public_key: public.bytes(),
             sealed_private: &sealed,
             at_once,
+            audience,
         };
         match scoped.create_signing_key(new, now).await {
             Err(error) if error.unique_violation() == Some(KEY_KNOWN) => {
@@ -231,21 +281,23 @@ impl Issuer {
         }
         let rule = rule(&row.settings)?;
         let mut scoped = tx.tenant(tenant).await?;
-        let keys = scoped.signing_keys().await?;
         let unending = |key: &SigningKey| matches!(key.state, SigningKeyState::Retired { ends: Some(Ends::Never), .. });
-        if due(&keys, rule, now).is_none() && !keys.iter().any(unending) || !scoped.try_signing_turn().await? {
+        let keys = scoped.signing_keys().await?;
+        let pinned = self.pinned(&mut scoped).await?;
+        if next_step(&keys, &pinned, rule, now).is_none() && !keys.iter().any(unending) || !scoped.try_signing_turn().await? {
             return Ok(0);
         }
         let actor = Actor::schedule();
         let mut deeds = Vec::new();
         // Read again, now that it is our turn.
         let mut keys = scoped.signing_keys().await?;
+        let pinned = self.pinned(&mut scoped).await?;
         for key in keys.iter().filter(|key| unending(key)) {
             self.count_tokens(&mut scoped, key.kid.as_str(), key.activated_at.unwrap_or(key.created_at), now).await?;
         }
         keys = scoped.signing_keys().await?;
-        while let Some(step) = due(&keys, rule, now) {
-            deeds.extend(self.take(&mut scoped, tenant, &actor, &keys, step, now).await?);
+        while let Some((audience, step)) = next_step(&keys, &pinned, rule, now) {
+            deeds.extend(self.take(&mut scoped, tenant, &actor, (&of(&keys, audience), audience), step, now).await?);
             keys = scoped.signing_keys().await?;
         }
         let moved = u64::try_from(deeds.len()).unwrap_or(u64::MAX);
@@ -254,23 +306,30 @@ impl Issuer {
         Ok(moved)
     }
 
+    /// Audiences whose next key waits for an admin.
+    async fn pinned(&self, scoped: &mut TenantTx<'_>) -> Result<Vec<AudienceId>, Failure> {
+        let mut pinned = Vec::new();
+        for row in scoped.audiences().await? {
+            if profile(&row)?.static_key {
+                pinned.push(row.id);
+            }
+        }
+        Ok(pinned)
+    }
+
     /// Does what is due, and says what the audit trail hears of it.
     async fn take(
         &self,
         scoped: &mut TenantTx<'_>,
         tenant: TenantId,
         actor: &Actor,
-        keys: &[SigningKey],
+        (keys, audience): (&[SigningKey], Option<AudienceId>),
         step: Step,
         now: DateTime<Utc>,
     ) -> Result<Option<Draft>, Failure> {
         Ok(match step {
-            Step::Publish => {
-                let public = self.keep_new_signing_key(scoped, tenant, false, now).await?;
-                let detail = json!({ "algorithm": public.algorithm().name(), "state": "next" });
-                Some(actor.did("signing_key.create", target(public.kid()), detail, now))
-            }
-            Step::Activate(kid) => Some(self.activate(scoped, actor, keys, &kid, now).await?),
+            Step::Publish => Some(self.publish(scoped, tenant, actor, audience, now).await?),
+            Step::Activate(kid) => Some(self.activate(scoped, actor, keys, &kid, false, now).await?),
             Step::Erase(kid) => {
                 scoped.erase_signing_key(&kid, now).await?;
                 Some(actor.did("signing_key.erase", target(&kid), json!({}), now))
@@ -286,17 +345,33 @@ impl Issuer {
         })
     }
 
-    /// The active key makes room for the next one.
+    /// Makes the next key.
+    async fn publish(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        tenant: TenantId,
+        actor: &Actor,
+        audience: Option<AudienceId>,
+        now: DateTime<Utc>,
+    ) -> Result<Draft, Failure> {
+        let public = self.keep_new_signing_key(scoped, tenant, audience, false, now).await?;
+        let detail = json!({ "algorithm": public.algorithm().name(), "audience": audience, "state": "next" });
+        Ok(actor.did("signing_key.create", target(public.kid()), detail, now))
+    }
+
+    /// The active key makes room for the next one, of keys that follow each other. `at_once` lets every server sign with it
+    /// though it does not know it long.
     async fn activate(
         &self,
         scoped: &mut TenantTx<'_>,
         actor: &Actor,
         keys: &[SigningKey],
         kid: &str,
+        at_once: bool,
         now: DateTime<Utc>,
     ) -> Result<Draft, Failure> {
         let before = self.retire_active(scoped, keys, now).await?;
-        if !scoped.activate_signing_key(kid, now).await? {
+        if !scoped.activate_signing_key(kid, at_once, now).await? {
             return Err(Fault::Internal("a next key was not there".into()).into());
         }
         Ok(actor.did("signing_key.rotate", target(kid), json!({ "before": before, "emergency": false }), now))
@@ -339,15 +414,22 @@ impl Issuer {
         Ok(keys.iter().map(|key| view(key, rule)).collect::<Result<_, _>>()?)
     }
 
-    /// Rotates: publishes a next key, or, when there is one that was published long enough, lets it sign. In an emergency a
-    /// new key signs at once, every key that could sign is withdrawn, and nothing that they signed counts any more.
+    /// Rotates, the tenant's keys or those of one audience: publishes a next key, or, when there is one that was published
+    /// long enough, lets it sign. In an emergency a new key signs at once, every key that could sign is withdrawn, and
+    /// nothing that they signed counts any more.
     pub async fn rotate_signing_key(
         &self,
         tenant: TenantId,
         actor: &Actor,
+        audience: Option<AudienceId>,
         emergency: bool,
     ) -> Result<Vec<SigningKeyView>, Failure> {
         self.change_signing_keys(tenant, async |scoped, keys, rule, now| {
+            let pinned = match audience {
+                Some(id) => has_own_key(scoped, id).await?.static_key,
+                None => false,
+            };
+            let keys = of(keys, audience);
             if emergency {
                 let mut withdrawn = Vec::new();
                 for key in keys.iter().filter(|key| !key.sealed_private.is_empty()) {
@@ -355,20 +437,17 @@ impl Issuer {
                         withdrawn.push(key.kid.clone());
                     }
                 }
-                let public = self.keep_new_signing_key(scoped, tenant, true, now).await?;
-                let detail = json!({ "withdrawn": withdrawn, "emergency": true });
+                let public = self.keep_new_signing_key(scoped, tenant, audience, true, now).await?;
+                let detail = json!({ "withdrawn": withdrawn, "audience": audience, "emergency": true });
                 return Ok(actor.did("signing_key.rotate", target(public.kid()), detail, now));
             }
-            match key_life::next(keys) {
+            match key_life::next(&keys) {
+                Some(_) if pinned => Err(waits_for_confirmation().into()),
                 Some(next) => {
                     check_turn(next, rule, now)?;
-                    self.activate(scoped, actor, keys, &next.kid, now).await
+                    self.activate(scoped, actor, &keys, &next.kid, false, now).await
                 }
-                None => {
-                    let public = self.keep_new_signing_key(scoped, tenant, false, now).await?;
-                    let detail = json!({ "algorithm": public.algorithm().name(), "state": "next" });
-                    Ok(actor.did("signing_key.create", target(public.kid()), detail, now))
-                }
+                None => self.publish(scoped, tenant, actor, audience, now).await,
             }
         })
         .await
@@ -381,8 +460,39 @@ impl Issuer {
             if key.state != SigningKeyState::Next {
                 return Err(Refusal::Conflict("only a next key can be activated".into()).into());
             }
+            if let Some(id) = key.audience
+                && living(scoped, id).await?.1.static_key
+            {
+                return Err(waits_for_confirmation().into());
+            }
             check_turn(key, rule, now)?;
-            self.activate(scoped, actor, keys, kid, now).await
+            self.activate(scoped, actor, &of(keys, key.audience), kid, false, now).await
+        })
+        .await
+    }
+
+    /// The service of an audience with a static key has the next one from now on, of this `kid`: every server signs with it
+    /// at once.
+    pub async fn confirm_audience_key(
+        &self,
+        tenant: TenantId,
+        actor: &Actor,
+        audience: AudienceId,
+        kid: &str,
+    ) -> Result<Vec<SigningKeyView>, Failure> {
+        self.change_signing_keys(tenant, async |scoped, keys, _, now| {
+            if !has_own_key(scoped, audience).await?.static_key {
+                let problem = "this audience has no static key: its keys follow each other by themselves";
+                return Err(Refusal::Conflict(problem.into()).into());
+            }
+            let keys = of(keys, Some(audience));
+            let next = key_life::next(&keys).ok_or_else(|| {
+                Refusal::Conflict("there is no next key to be confirmed: rotate the audience's signing key first".into())
+            })?;
+            if next.kid != kid {
+                return Err(Refusal::Conflict(format!("the next key is {}, and not this one", next.kid)).into());
+            }
+            self.activate(scoped, actor, &keys, kid, true, now).await
         })
         .await
     }
@@ -423,13 +533,14 @@ impl Issuer {
             return Err(Refusal::invalid("private_key", "a tenant signs with Ed25519; other algorithms are for audiences").into());
         }
         self.change_signing_keys(tenant, async |scoped, keys, _, now| {
+            let keys = of(keys, None);
             if at_once {
-                self.retire_active(scoped, keys, now).await?;
-            } else if key_life::next(keys).is_some() {
+                self.retire_active(scoped, &keys, now).await?;
+            } else if key_life::next(&keys).is_some() {
                 let problem = "there is a next key already: retire it first, or let it have its turn";
                 return Err(Refusal::Conflict(problem.into()).into());
             }
-            self.keep_signing_key(scoped, tenant, &public, &private, at_once, now).await?;
+            self.keep_signing_key(scoped, tenant, None, &public, &private, at_once, now).await?;
             Ok(actor.did("signing_key.import", target(public.kid()), json!({ "at_once": at_once }), now))
         })
         .await
@@ -460,6 +571,43 @@ fn rule(settings: &serde_json::Value) -> Result<SigningRule, Fault> {
     let settings: TenantSettings =
         serde_json::from_value(settings.clone()).map_err(|error| Fault::Internal(error.to_string()))?;
     Ok(settings.signing())
+}
+
+/// The keys that follow each other: the tenant's, or those of one audience.
+fn of(keys: &[SigningKey], audience: Option<AudienceId>) -> Vec<SigningKey> {
+    keys.iter().filter(|key| key.audience == audience).cloned().collect()
+}
+
+/// Whether there is room for another key among the published ones.
+fn is_full(keys: &[SigningKey]) -> bool {
+    keys.iter().filter(|key| is_published(key)).count() >= MOST_PUBLISHED
+}
+
+/// What is due first, and for whom.
+fn next_step(
+    keys: &[SigningKey],
+    pinned: &[AudienceId],
+    rule: SigningRule,
+    now: DateTime<Utc>,
+) -> Option<(Option<AudienceId>, Step)> {
+    let full = is_full(keys);
+    let whose: BTreeSet<_> = keys.iter().map(|key| key.audience).collect();
+    whose.into_iter().find_map(|audience| {
+        let pinned = audience.is_some_and(|id| pinned.contains(&id));
+        due(&of(keys, audience), Terms { rule, pinned, full }, now).map(|step| (audience, step))
+    })
+}
+
+async fn has_own_key(scoped: &mut TenantTx<'_>, audience: AudienceId) -> Result<Profile, Failure> {
+    let (_, profile) = living(scoped, audience).await?;
+    match profile.own_key {
+        true => Ok(profile),
+        false => Err(Refusal::Conflict("this audience has no key of its own: the tenant's signs its tokens".into()).into()),
+    }
+}
+
+fn waits_for_confirmation() -> Refusal {
+    Refusal::Conflict("the next key of this audience signs when an admin confirms that the service has it".into())
 }
 
 fn target(kid: &str) -> String {
@@ -500,10 +648,11 @@ mod tests {
                 created_at: now,
                 activated_at: Some(now),
                 at_once: true,
+                audience: None,
                 state: SigningKeyState::Active { since: now },
             };
-            let open = |tenant| open(tenant, vec![kept.clone()], SigningRule::default(), &vault, |_| Duration::ZERO);
-            let (ring, published) = open(tenant).unwrap();
+            let open = |tenant| open(tenant, vec![kept.clone()], SigningRule::default(), &vault, |_| Duration::ZERO, |_| false);
+            let Opened { ring, published, .. } = open(tenant).unwrap();
             assert_eq!(ring.signer(&Clock::System).unwrap().kid(), public.kid());
             assert!(!published.jwks.contains("\"d\""));
             assert_eq!(published.keys.kids().collect::<Vec<_>>(), [public.kid()]);

@@ -76,7 +76,7 @@ impl Issuer {
             outcome => outcome?,
         }
         scoped.start_audit_chain(&self.chain_key.empty(id)).await?;
-        let key = self.keep_new_signing_key(&mut scoped, id, true, now).await?;
+        let key = self.keep_new_signing_key(&mut scoped, id, None, true, now).await?;
         let made = actor.did("tenant.create", format!("tenant:{id}"), json!({ "slug": slug }), now);
         let first_key =
             actor.did("signing_key.create", format!("signing_key:{}", key.kid()), json!({ "algorithm": "EdDSA" }), now);

@@ -7,6 +7,7 @@
 pub mod api_key;
 pub mod application;
 pub mod attempt;
+pub mod audience;
 pub mod audit;
 pub mod change;
 mod database;

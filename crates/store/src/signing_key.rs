@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::id::AudienceId;
 use crate::issued_token::UNENDING;
 use crate::{StoreError, TenantTx};
 
@@ -109,6 +110,8 @@ pub struct SigningKey {
     pub activated_at: Option<DateTime<Utc>>,
     /// It signs without having been published for a while.
     pub at_once: bool,
+    /// Whose tokens alone it signs; `None` for the tenant's own keys.
+    pub audience: Option<AudienceId>,
     /// Where it is in its life.
     pub state: SigningKeyState,
 }
@@ -126,6 +129,8 @@ pub struct NewSigningKey<'a> {
     pub sealed_private: &'a [u8],
     /// It signs from now on.
     pub at_once: bool,
+    /// Whose tokens alone it signs.
+    pub audience: Option<AudienceId>,
 }
 
 /// The key that refuses a second one of the same thumbprint.
@@ -146,6 +151,7 @@ struct Row {
     unending: bool,
     gone_at: Option<DateTime<Utc>>,
     gone_why: Option<String>,
+    audience: Option<AudienceId>,
 }
 
 impl TryFrom<Row> for SigningKey {
@@ -166,6 +172,7 @@ impl TryFrom<Row> for SigningKey {
             unending,
             gone_at,
             gone_why,
+            audience,
         } = row;
         let impossible = |what: &str| StoreError::ImpossibleRow { table: "signing_keys", what: what.into() };
         let algorithm = Algorithm::parse(&algorithm).ok_or_else(|| impossible("an unknown algorithm"))?;
@@ -182,40 +189,41 @@ impl TryFrom<Row> for SigningKey {
             }
             _ => return Err(impossible("a state without its evidence")),
         };
-        Ok(Self { kid, algorithm, public_key, sealed_private, created_at, activated_at, at_once, state })
+        Ok(Self { kid, algorithm, public_key, sealed_private, created_at, activated_at, at_once, audience, state })
     }
 }
 
 impl TenantTx<'_> {
     /// Keeps a new key: next, or, at once, active.
     pub async fn create_signing_key(&mut self, key: NewSigningKey<'_>, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let NewSigningKey { kid, algorithm, public_key, sealed_private, at_once } = key;
+        let NewSigningKey { kid, algorithm, public_key, sealed_private, at_once, audience } = key;
         sqlx::query!(
-            "INSERT INTO signing_keys (tenant_id, kid, algorithm, public_key, sealed_private, at_once, state, created_at, activated_at)
+            "INSERT INTO signing_keys (tenant_id, kid, algorithm, public_key, sealed_private, at_once, state, created_at, activated_at, audience_id)
              VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $6 THEN 'active' ELSE 'next' END, $7,
-                     CASE WHEN $6 THEN $7::timestamptz END)",
+                     CASE WHEN $6 THEN $7::timestamptz END, $8)",
             self.tenant.0,
             kid,
             algorithm.name(),
             public_key,
             sealed_private,
             at_once,
-            now
+            now,
+            audience.map(|id| id.0)
         )
         .execute(&mut *self.connection)
         .await?;
         Ok(())
     }
 
-    /// Every signing key of the tenant, newest first.
+    /// Every signing key of the tenant and of its audiences, newest first.
     pub async fn signing_keys(&mut self) -> Result<Vec<SigningKey>, StoreError> {
         sqlx::query_as!(
             Row,
-            "SELECT kid, algorithm, public_key, sealed_private, state, at_once, created_at, activated_at, retired_at,
-                    erased_at, ends_at, unending, gone_at, gone_why
-               FROM signing_keys
-              WHERE tenant_id = $1
-              ORDER BY created_at DESC, kid",
+            r#"SELECT kid, algorithm, public_key, sealed_private, state, at_once, created_at, activated_at, retired_at,
+                      erased_at, ends_at, unending, gone_at, gone_why, audience_id AS "audience: AudienceId"
+                 FROM signing_keys
+                WHERE tenant_id = $1
+                ORDER BY created_at DESC, kid"#,
             self.tenant.0
         )
         .fetch_all(&mut *self.connection)
@@ -246,14 +254,16 @@ impl TenantTx<'_> {
         Ok(())
     }
 
-    /// A next key signs from now on. The one before it must have been retired. False when it is not next any more.
-    pub async fn activate_signing_key(&mut self, kid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    /// A next key signs from now on, at once also where it is not known for long. The one before it must have been retired.
+    /// False when it is not next any more.
+    pub async fn activate_signing_key(&mut self, kid: &str, at_once: bool, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let done = sqlx::query!(
-            "UPDATE signing_keys SET state = 'active', activated_at = $3
+            "UPDATE signing_keys SET state = 'active', activated_at = $3, at_once = $4
               WHERE tenant_id = $1 AND kid = $2 AND state = 'next'",
             self.tenant.0,
             kid,
-            now
+            now,
+            at_once
         )
         .execute(&mut *self.connection)
         .await?;

@@ -60,7 +60,7 @@ const OTHER_POLICIES: [&str; 10] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 19] = [
+const PRIVILEGES: [&str; 20] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -70,6 +70,7 @@ const PRIVILEGES: [&str; 19] = [
     "applications | INSERT,SELECT,UPDATE",
     // Counts are forgotten when their window is over.
     "attempts | DELETE,INSERT,SELECT,UPDATE",
+    "audiences | INSERT,SELECT,UPDATE",
     // An entry is never changed and never taken away.
     "audit_entries | INSERT,SELECT",
     "audit_heads | INSERT,SELECT,UPDATE",
@@ -146,7 +147,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 14, "{walled:?}");
+    assert_eq!(walled.len(), 15, "{walled:?}");
     walled
 }
 
@@ -646,6 +647,10 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     assert_eq!(listed.iter().map(|user| user.id).collect::<Vec<_>>(), [a.user]);
     let listed = tx.list_applications(None, 100).await.unwrap();
     assert_eq!(listed.iter().map(|application| application.id).collect::<Vec<_>>(), [a.application]);
+    assert!(tx.audience(b.audience).await.unwrap().is_none() && tx.audience(a.audience).await.unwrap().is_some());
+    assert_eq!(tx.audiences().await.unwrap().iter().map(|one| one.id).collect::<Vec<_>>(), [a.audience]);
+    assert!(!tx.update_audience(b.audience, "stolen", "urn:stolen", &serde_json::json!({})).await.unwrap());
+    assert!(!tx.delete_audience(b.audience, now(), "operator:test").await.unwrap());
     let signing = tx.signing_keys().await.unwrap();
     assert_eq!(signing.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), [a.kid.as_str()]);
     assert_eq!(tx.list_audit(None, None, 100).await.unwrap().len(), 1);

@@ -1,6 +1,7 @@
 //! The command line. No command but `serve` needs a running server: each talks to the database, the private one too.
 
 mod app;
+mod audience;
 mod audit;
 mod config;
 mod doctor;
@@ -77,6 +78,9 @@ enum Command {
     /// Ed25519 key pairs
     #[command(subcommand)]
     Keypair(keypair::Command),
+    /// Services with their own shape of token
+    #[command(subcommand)]
+    Audience(audience::Command),
     /// Keys that sign tokens
     #[command(subcommand)]
     SigningKey(signing_key::Command),
@@ -137,6 +141,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
         Command::Token(command) => token::run(command, &quiet(&overrides)?, output).await?,
         Command::Keypair(command) => keypair::run(&command, output)?,
+        Command::Audience(command) => audience::run(command, &quiet(&overrides)?, output).await?,
         Command::SigningKey(command) => signing_key::run(command, &quiet(&overrides)?, output).await?,
         Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,
     }

@@ -25,6 +25,9 @@ pub(super) enum Command {
     Rotate {
         #[command(flatten)]
         of: Of,
+        /// Of an audience that has its own keys: its name, `aud` or id [default: the tenant's keys]
+        #[arg(long)]
+        audience: Option<String>,
         /// A private key may be in the wrong hands: a new key signs at once, and what the old ones signed counts no more
         #[arg(long)]
         emergency: bool,
@@ -109,8 +112,13 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
                 let keys = issuer.list_signing_keys(tenant(&of).await?).await?;
                 print(keys.into_iter().filter(|key| key.state != "gone").collect(), output)
             }
-            Command::Rotate { of, emergency } => {
-                print(issuer.rotate_signing_key(tenant(&of).await?, &actor, emergency).await?, output)
+            Command::Rotate { of, audience, emergency } => {
+                let tenant = tenant(&of).await?;
+                let audience = match audience {
+                    Some(name) => Some(super::audience::find(issuer, tenant, &name).await?.row.id),
+                    None => None,
+                };
+                print(issuer.rotate_signing_key(tenant, &actor, audience, emergency).await?, output)
             }
             Command::Activate(Which { of, kid }) => {
                 let keys = issuer.activate_signing_key(tenant(&of).await?, &actor, &kid).await;
@@ -160,7 +168,7 @@ fn private_part(text: &str) -> &str {
     found.map_or(text, |(private, _)| private)
 }
 
-fn print(keys: Vec<SigningKeyView>, output: Format) -> anyhow::Result<()> {
+pub(super) fn print(keys: Vec<SigningKeyView>, output: Format) -> anyhow::Result<()> {
     let keys: Vec<_> = keys.into_iter().map(SigningKeyOut::from).collect();
     output.print_list(&keys, text)
 }
@@ -175,7 +183,8 @@ fn text(key: &SigningKeyOut) -> String {
         "retired" => format!("published until {}", when(key.published_until)),
         _ => format!("since {} ({})", when(key.published_until), key.gone.unwrap_or_default()),
     };
-    format!("{}  {}  {more}", key.kid, key.state)
+    let whose = key.audience.map_or_else(String::new, |id| format!("  (audience {id})"));
+    format!("{}  {}  {more}{whose}", key.kid, key.state)
 }
 
 #[cfg(test)]

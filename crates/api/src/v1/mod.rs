@@ -1,6 +1,7 @@
 //! One file for each thing that `/v1` serves.
 
 pub(crate) mod applications;
+pub(crate) mod audiences;
 pub(crate) mod audit;
 pub(crate) mod authentications;
 pub(crate) mod introspect;

@@ -7,6 +7,7 @@ use claviger_issuer::Issuer;
 use claviger_issuer::signing_key::SigningKeyView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::body::Body;
 use crate::caller::{Caller, SigningKeysRead, SigningKeysWrite};
@@ -34,11 +35,13 @@ pub(crate) struct SigningKeyOut {
     pub(crate) unending: bool,
     /// Why it is gone: `ended`, `discarded`, or `emergency`: then nothing that it signed counts.
     pub(crate) gone: Option<&'static str>,
+    /// The audience whose tokens alone it signs; `null` for the tenant's own keys.
+    pub(crate) audience: Option<Uuid>,
 }
 
 impl From<SigningKeyView> for SigningKeyOut {
     fn from(key: SigningKeyView) -> Self {
-        let SigningKeyView { public, state, created_at, signs_from, retired_at, published_until, unending, gone } = key;
+        let SigningKeyView { public, state, created_at, signs_from, retired_at, published_until, unending, gone, audience } = key;
         Self {
             kid: public.kid().to_owned(),
             algorithm: public.algorithm().name(),
@@ -49,6 +52,7 @@ impl From<SigningKeyView> for SigningKeyOut {
             published_until,
             unending,
             gone,
+            audience: audience.map(|id| id.0),
         }
     }
 }
@@ -73,6 +77,8 @@ pub(crate) struct RotationIn {
     /// more.
     #[serde(default)]
     emergency: bool,
+    /// Name or `aud` of the audience whose own keys are meant; absent for the tenant's.
+    audience: Option<String>,
 }
 
 /// Which key.
@@ -105,6 +111,7 @@ pub(crate) async fn list(caller: Caller<SigningKeysRead>, issuer: Data<Issuer>) 
     request_body(content = RotationIn, example = json!({ "emergency": false })),
     responses(
         (status = 200, description = "The keys as they are now", body = SigningKeysOut),
+        (status = 404, description = "There is no such audience in this tenant", body = crate::problem::Problem),
         (status = 409, description = "The next key was not published long enough; the answer says until when to wait", body = crate::problem::Problem),
         (status = 422, description = "A field is wrong", body = crate::problem::Problem),
     ),
@@ -116,8 +123,12 @@ pub(crate) async fn rotate(
     issuer: Data<Issuer>,
     body: Body<RotationIn>,
 ) -> Answered<Json<SigningKeysOut>> {
-    let RotationIn { emergency } = body.take()?;
-    Ok(Json(issuer.rotate_signing_key(caller.tenant(), &caller.actor(), emergency).await?.into()))
+    let RotationIn { emergency, audience } = body.take()?;
+    let audience = match audience {
+        Some(name) => Some(issuer.find_audience_by_name(caller.tenant(), &name).await?.row.id),
+        None => None,
+    };
+    Ok(Json(issuer.rotate_signing_key(caller.tenant(), &caller.actor(), audience, emergency).await?.into()))
 }
 
 /// Let a next key sign

@@ -14,8 +14,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{NewKey, SecretMac};
+use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
-use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::id::{ApplicationId, AudienceId, FamilyId, KeyId, Owner, SessionId, TenantId, TokenId, UserId};
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
 use claviger_store::signing_key::{Algorithm, NewSigningKey};
@@ -221,6 +222,7 @@ pub struct Furnished {
     /// Owned by the user.
     pub user_key: KeyId,
     pub kid: String,
+    pub audience: AudienceId,
     pub token: TokenRow,
     /// The user's.
     pub family: FamilyId,
@@ -228,9 +230,22 @@ pub struct Furnished {
     pub session: SessionId,
 }
 
+/// An audience of some name.
+pub fn audience() -> Audience {
+    let (id, name) = (AudienceId(uuid()), uuid().to_string());
+    Audience { id, uri: format!("urn:{name}"), name, profile: serde_json::json!({}), created_at: now() }
+}
+
 /// A signing key that is active at once.
 pub fn signing_key(kid: &str) -> NewSigningKey<'_> {
-    NewSigningKey { kid, algorithm: Algorithm::EdDsa, public_key: &[2; 32], sealed_private: b"sealed", at_once: true }
+    NewSigningKey {
+        kid,
+        algorithm: Algorithm::EdDsa,
+        public_key: &[2; 32],
+        sealed_private: b"sealed",
+        at_once: true,
+        audience: None,
+    }
 }
 
 /// What is counted in every furnished tenant, once.
@@ -262,6 +277,8 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
         scoped.create_key(&new_key(id, owner, &["events:read".to_owned()]), SecretMac([1; 32]), 1, now).await.unwrap();
     }
     scoped.create_signing_key(signing_key(&kid), now).await.unwrap();
+    let audience = audience();
+    scoped.create_audience(&audience).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
     let (before, head, entries, used) = (head(0), head(1), [entry(1, now)], [(key.clone(), now)]);
@@ -273,8 +290,23 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.open_session(&session).await.unwrap();
     scoped.count_attempt(&[(BUCKET, 3600)], now).await.unwrap();
     tx.commit().await.unwrap();
-    let (slug, family, session) = (slug.to_owned(), family.id, session.id);
-    Furnished { tenant, slug, user, username, email, application, application_name, key, user_key, kid, token, family, session }
+    let (slug, audience, family, session) = (slug.to_owned(), audience.id, family.id, session.id);
+    Furnished {
+        tenant,
+        slug,
+        user,
+        username,
+        email,
+        application,
+        application_name,
+        key,
+        user_key,
+        kid,
+        audience,
+        token,
+        family,
+        session,
+    }
 }
 
 /// A user whose name is already folded and looks like nobody else's.
