@@ -52,6 +52,7 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::audiences::public_key)
         .service(v1::audiences::confirm_key)
         .service(v1::signing_keys::list)
+        .service(v1::signing_keys::verifiers)
         .service(v1::signing_keys::rotate)
         .service(v1::signing_keys::activate)
         .service(v1::signing_keys::retire)

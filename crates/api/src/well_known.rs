@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use claviger_issuer::{Issuer, TenantEntry};
 use serde_json::json;
 
-use crate::caller::issuer;
+use crate::caller::{issuer, request_info};
 use crate::problem::{Answer, Answered};
 
 /// The tenant of the path, or the default one at the root. Signing keys of a disabled tenant stay published, and those
@@ -48,7 +48,10 @@ pub(crate) fn publish(response: &mut HttpResponseBuilder, tenant: &TenantEntry, 
 #[get("/.well-known/jwks.json")]
 pub(crate) async fn jwks(req: HttpRequest) -> Answered<HttpResponse> {
     let tenant = tenant(&req).await?;
-    let now = issuer(&req)?.clock().now();
+    let issuer = issuer(&req)?;
+    let now = issuer.clock().now();
+    let agent = req.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    issuer.jwks_fetched(&tenant, request_info(&req).address, agent);
     let known = req.headers().get_all(header::IF_NONE_MATCH).filter_map(|tags| tags.to_str().ok()).any(|tags| {
         tags.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == tenant.published.etag)
     });

@@ -25,7 +25,7 @@ const URI: &str = "https://metrics.example";
 /// A tenant with an admin, and a person's key.
 async fn set(server: &Server) -> (Tenant<'_>, Key, Key) {
     let settings =
-        TenantSettings { signing: Some(SigningRule { lead: 3600, rotate_days: Some(30) }), ..TenantSettings::default() };
+        TenantSettings { signing: Some(SigningRule { lead: 3600, ..SigningRule::default() }), ..TenantSettings::default() };
     let tenant = server.tenant_with("acme", settings).await;
     let (admin, key) = (tenant.admin().await, tenant.user_key("grace", &["metrics:read", "metrics:write"]).await);
     (tenant, admin, key)

@@ -256,6 +256,7 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("deleteAudience", Some("audiences:write")),
         ("showAudienceKey", Some("audiences:read")),
         ("confirmAudienceKey", Some("audiences:write")),
+        ("listVerifiers", Some("signing-keys:read")),
         ("listSigningKeys", Some("signing-keys:read")),
         ("rotateSigningKey", Some("signing-keys:write")),
         ("activateSigningKey", Some("signing-keys:write")),

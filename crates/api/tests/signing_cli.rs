@@ -31,12 +31,12 @@ async fn scenario_44_a_generated_pair_is_imported_shown_rotated_and_exported() {
     assert!(jwks["keys"].as_array().unwrap().contains(&jwk));
 
     let status = home.json(&["signing-key", "status", "--tenant", "acme"]);
-    let states: Vec<_> = status.as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
+    let states: Vec<_> = status["keys"].as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["active", "retired"]);
     home.ok(&["signing-key", "rotate", "--tenant", "acme"]);
     let early = home.fails(&["signing-key", "rotate", "--tenant", "acme"]);
     assert!(early.contains("signs from"), "{early}");
-    let next = home.json(&["signing-key", "status", "--tenant", "acme"])[0]["kid"].as_str().unwrap().to_owned();
+    let next = home.json(&["signing-key", "status", "--tenant", "acme"])["keys"][0]["kid"].as_str().unwrap().to_owned();
     assert!(home.fails(&["signing-key", "activate", "--tenant", "acme", "--kid", &next]).contains("signs from"));
     home.ok(&["signing-key", "retire", "--tenant", "acme", "--kid", &next]);
     assert!(home.fails(&["signing-key", "retire", "--tenant", "acme", "--kid", "nobody"]).contains("there is no"));

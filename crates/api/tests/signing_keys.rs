@@ -17,6 +17,7 @@ use claviger_issuer::audit::Actor;
 use claviger_issuer::clock::Clock;
 use claviger_issuer::settings::{SigningRule, TenantSettings};
 use claviger_issuer::signing_key::ImportedKey;
+use claviger_issuer::verifier_watch::NamedVerifier;
 use claviger_verifier::{Expected, KeySet, verify};
 use futures_util::future::join_all;
 use reqwest::StatusCode;
@@ -27,7 +28,11 @@ const HOUR: TimeDelta = TimeDelta::hours(1);
 const DAY: TimeDelta = TimeDelta::days(1);
 
 fn rule(lead: i32, rotate_days: Option<i32>) -> TenantSettings {
-    TenantSettings { signing: Some(SigningRule { lead, rotate_days }), token_lifetime: Some(7200), ..TenantSettings::default() }
+    TenantSettings {
+        signing: Some(SigningRule { lead, rotate_days, ..SigningRule::default() }),
+        token_lifetime: Some(7200),
+        ..TenantSettings::default()
+    }
 }
 
 async fn jwks(server: &Server) -> Answer {
@@ -218,6 +223,7 @@ async fn an_emergency_withdraws_every_key_that_could_sign_on_every_server_at_onc
     assert_eq!([me(&server, &old).await, me(&other, &old).await], [StatusCode::OK; 2]);
     assert_eq!(jwks(&server).await.header("cache-control"), "public, max-age=300");
 
+    server.clock.advance(TimeDelta::seconds(1));
     assert_eq!(rotate(&server, &admin, true).await.status, StatusCode::OK);
     assert_eq!(me(&server, &old).await, StatusCode::UNAUTHORIZED, "at once");
     agree(&[&server, &other]).await;
@@ -368,4 +374,69 @@ async fn a_lead_is_never_shorter_than_what_verifiers_may_keep() {
     for right in [json!({ "lead": 300 }), json!({ "rotate_days": null }), json!({ "lead": 300, "rotate_days": 1 }), json!({})] {
         assert_eq!(change(right.clone()).await.status, StatusCode::OK, "{right}");
     }
+}
+
+#[actix_web::test]
+async fn a_rotation_waits_for_the_verifiers_that_are_named_and_no_longer_than_was_said() {
+    let server = Server::start().await;
+    let named = NamedVerifier { name: "metric store".into(), network: None, user_agent: Some("metric-store/".into()) };
+    let signing = SigningRule { lead: 3600, rotate_days: None, longest_wait: 10 * 3600 };
+    let settings = TenantSettings { signing: Some(signing), verifiers: Some(vec![named]), ..TenantSettings::default() };
+    let admin = server.tenant_with("acme", settings).await.admin().await;
+    let fetch = async |agent: &str| {
+        let request = server.anonymous().request(reqwest::Method::GET, "/t/acme/.well-known/jwks.json");
+        assert_eq!(request.header("user-agent", agent).send().await.unwrap().status(), StatusCode::OK);
+    };
+    let verifiers = async || server.with(&admin.basic()).get("/t/acme/v1/signing-keys/verifiers").await.json();
+    let state = async || {
+        server.issuer.keep_signing_keys().await.unwrap();
+        states(&keys(&server, &admin).await)[0].to_owned()
+    };
+    fetch("metric-store/1.0").await;
+    fetch("metric-store/1.0").await;
+    fetch("curl/8").await;
+    let seen = verifiers().await;
+    assert_eq!((seen["items"].as_array().unwrap().len(), &seen["waits_until"]), (2, &Value::Null));
+    let store = seen["items"].as_array().unwrap().iter().find(|one| one["user_agent"] == "metric-store/1.0").unwrap();
+    assert_eq!((&store["network"], &store["fetches"], &store["knows_next"]), (&json!("127.0.0.0/24"), &json!(2), &Value::Null));
+
+    for fetches in [true, false] {
+        server.clock.advance(TimeDelta::seconds(1));
+        server.with(&admin.basic()).post("/t/acme/v1/signing-keys/rotate", json!({})).await;
+        server.clock.advance(HOUR * 2);
+        fetch("curl/8").await;
+        assert_eq!(state().await, "next", "the lead is over, but it has not come");
+        let seen = verifiers().await;
+        assert_eq!(seen["waiting_for"], json!(["metric store"]));
+        let knows: Vec<_> = seen["items"].as_array().unwrap().iter().map(|one| &one["knows_next"]).collect();
+        assert_eq!(knows, [true, false], "whoever came last first");
+        if fetches {
+            fetch("metric-store/1.0").await;
+            assert_eq!(verifiers().await["waiting_for"], json!([]));
+        } else {
+            server.clock.advance(HOUR * 8 - TimeDelta::seconds(1));
+            assert_eq!(state().await, "next");
+            server.clock.advance(TimeDelta::seconds(1));
+        }
+        assert_eq!(state().await, "active");
+    }
+    server.clock.advance(DAY * 31);
+    server.issuer.upkeep().await;
+    assert_eq!(verifiers().await["items"], json!([]), "forgotten after a month");
+}
+
+#[actix_web::test]
+async fn who_fetches_is_counted_without_bounds_being_broken() {
+    let server = Server::start().await;
+    let admin = server.tenant("acme").await.admin().await;
+    let entry = server.issuer.tenant("acme").await.unwrap().unwrap();
+    for n in 0..1_500_u32 {
+        let address = std::net::IpAddr::from((0x0a00_0000 + n * 256).to_be_bytes());
+        server.issuer.jwks_fetched(&entry, Some(address), &"long\n".repeat(1000));
+    }
+    let seen = server.with(&admin.basic()).get("/t/acme/v1/signing-keys/verifiers").await.json();
+    let items = seen["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1000);
+    assert!(items.iter().all(|one| one["user_agent"].as_str().unwrap().chars().all(|c| !c.is_control())));
+    assert!(items.iter().all(|one| one["user_agent"].as_str().unwrap().len() == 100));
 }

@@ -21,6 +21,7 @@ use crate::secret::Peppers;
 use crate::settings::Settings;
 use crate::throttle::Counter;
 use crate::vault::{MasterKey, Vault};
+use crate::verifier_watch::Fetches;
 
 /// What an issuer is made of.
 pub struct Open {
@@ -71,6 +72,7 @@ pub struct Issuer {
     pub(crate) failures: Counter,
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
+    pub(crate) fetches: Fetches,
 }
 
 impl Issuer {
@@ -100,6 +102,7 @@ impl Issuer {
             failures: Counter::new(),
             hasher,
             places: Places::new(),
+            fetches: Fetches::default(),
         })
     }
 

@@ -53,16 +53,19 @@ pub(crate) struct Terms {
     pub(crate) pinned: bool,
     /// There is no room for another key among the published ones.
     pub(crate) full: bool,
+    /// Somebody that the tenant named does not know the next key yet.
+    pub(crate) awaited: bool,
 }
 
 /// The first thing that is due at `now` with keys that follow each other, if anything is.
 pub(crate) fn due(keys: &[SigningKey], terms: Terms, now: DateTime<Utc>) -> Option<Step> {
-    let Terms { rule, pinned, full } = terms;
+    let Terms { rule, pinned, full, awaited } = terms;
     if let Some(step) = keys.iter().find_map(|key| due_of_retired(key, rule, now)) {
         return Some(step);
     }
     if let Some(next) = next(keys) {
-        return (!pinned && now >= may_sign_from(next, rule)).then(|| Step::Activate(next.kid.clone()));
+        let from = if awaited { waits_until(next, rule) } else { may_sign_from(next, rule) };
+        return (!pinned && now >= from).then(|| Step::Activate(next.kid.clone()));
     }
     let active_since = keys.iter().find_map(|key| match key.state {
         SigningKeyState::Active { since } => Some(since),
@@ -91,6 +94,11 @@ pub(crate) fn next(keys: &[SigningKey]) -> Option<&SigningKey> {
 /// When a next key has been published long enough.
 pub(crate) fn may_sign_from(next: &SigningKey, rule: SigningRule) -> DateTime<Utc> {
     next.created_at + rule.lead()
+}
+
+/// When a next key signs whoever does not know it.
+pub(crate) fn waits_until(next: &SigningKey, rule: SigningRule) -> DateTime<Utc> {
+    next.created_at + rule.lead().max(TimeDelta::seconds(i64::from(rule.longest_wait)))
 }
 
 /// When a key stops being published; `None` if that is not known yet, or does not happen by itself.
@@ -165,12 +173,12 @@ mod tests {
     const DAY: i64 = 86_400;
 
     fn by(rule: SigningRule) -> Terms {
-        Terms { rule, pinned: false, full: false }
+        Terms { rule, pinned: false, full: false, awaited: false }
     }
 
     #[test]
     fn a_pinned_key_waits_for_an_admin_and_a_full_set_for_room() {
-        let rule = SigningRule { lead: 3600, rotate_days: Some(30) };
+        let rule = SigningRule { lead: 3600, rotate_days: Some(30), ..SigningRule::default() };
         let active = key("a", 0, SigningKeyState::Active { since: at(0) });
         let pinned = Terms { pinned: true, ..by(rule) };
         assert_eq!(due(std::slice::from_ref(&active), pinned, at(30 * DAY)), Some(Step::Publish));
@@ -180,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_next_key_is_published_a_lead_before_its_turn_and_signs_after_it() {
-        let rule = SigningRule { lead: 3600, rotate_days: Some(30) };
+        let rule = SigningRule { lead: 3600, rotate_days: Some(30), ..SigningRule::default() };
         let active = key("a", 0, SigningKeyState::Active { since: at(0) });
         let keys = [active.clone()];
         assert_eq!(due(&keys, by(rule), at(30 * DAY - 3601)), None);
@@ -193,8 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn a_next_key_waits_for_those_who_are_named_and_no_longer_than_the_longest_wait() {
+        let rule = SigningRule { lead: 3600, rotate_days: None, longest_wait: 7200 };
+        let keys = [key("b", 0, SigningKeyState::Next), key("a", 0, SigningKeyState::Active { since: at(0) })];
+        let awaited = Terms { awaited: true, ..by(rule) };
+        assert_eq!(due(&keys, awaited, at(7199)), None);
+        assert_eq!(due(&keys, awaited, at(7200)), Some(Step::Activate("b".into())));
+        let short = Terms { rule: SigningRule { longest_wait: 0, ..rule }, ..awaited };
+        assert_eq!(due(&keys, short, at(3599)), None, "the lead is the least");
+        assert_eq!(due(&keys, short, at(3600)), Some(Step::Activate("b".into())));
+    }
+
+    #[test]
     fn a_retired_key_loses_its_private_half_then_its_tokens_then_itself() {
-        let rule = SigningRule { lead: 3600, rotate_days: None };
+        let rule = SigningRule { lead: 3600, rotate_days: None, ..SigningRule::default() };
         let retired =
             |erased: Option<i64>, ends| [key("a", -10, SigningKeyState::Retired { at: at(0), erased_at: erased.map(at), ends })];
         assert_eq!(due(&retired(None, None), by(rule), at(3599)), None);
@@ -421,7 +441,7 @@ mod tests {
             rotate_days in prop_oneof![Just(None), (3..40_i32).prop_map(Some)],
             events in proptest::collection::vec(event(), 1..120),
         ) {
-            let mut world = World::new(SigningRule { lead: i32::try_from(lead).unwrap(), rotate_days });
+            let mut world = World::new(SigningRule { lead: i32::try_from(lead).unwrap(), rotate_days, ..SigningRule::default() });
             for event in events {
                 match event {
                     Event::Pass(seconds) => world.pass(seconds),

@@ -43,6 +43,7 @@ mod upkeep;
 pub mod user;
 pub mod username;
 pub mod vault;
+pub mod verifier_watch;
 
 pub use directory::{KeyEntry, TenantEntry};
 pub use installation::{Issuer, Open};

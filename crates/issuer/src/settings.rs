@@ -11,6 +11,7 @@ use url::Url;
 use crate::Refusal;
 use crate::key_life::JWKS_MAX_AGE;
 use crate::password::{Cost, PasswordPolicy};
+use crate::verifier_watch::NamedVerifier;
 
 /// Shortest life of a token, in seconds.
 pub const SHORTEST_TOKEN_LIFETIME: i32 = 5;
@@ -78,6 +79,9 @@ pub struct TenantSettings {
     /// How signing keys follow each other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<SigningRule>,
+    /// Verifiers that rotations wait for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verifiers: Option<Vec<NamedVerifier>>,
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.
@@ -148,11 +152,13 @@ pub struct SigningRule {
     pub lead: i32,
     /// Days that a key signs, 1 to 3650 and longer than the lead; `None` for ever.
     pub rotate_days: Option<i32>,
+    /// Seconds after which a next key signs though a verifier that the tenant named has not fetched it, up to 7776000.
+    pub longest_wait: i32,
 }
 
 impl Default for SigningRule {
     fn default() -> Self {
-        Self { lead: 86_400, rotate_days: Some(30) }
+        Self { lead: 86_400, rotate_days: Some(30), longest_wait: 604_800 }
     }
 }
 
@@ -168,6 +174,9 @@ impl SigningRule {
         if !(shortest..=2_592_000).contains(&self.lead) {
             let problem = format!("lead is {shortest} (as long as verifiers keep the JWK set) to 2592000 seconds");
             return Err(Refusal::invalid("signing", problem));
+        }
+        if !(0..=7_776_000).contains(&self.longest_wait) {
+            return Err(Refusal::invalid("signing", "longest_wait is 0 to 7776000 seconds"));
         }
         match self.rotate_days {
             Some(days) if !(1..=3650).contains(&days) || TimeDelta::days(i64::from(days)) <= self.lead() => {
@@ -214,6 +223,7 @@ impl TenantSettings {
         if let Some(rule) = &self.signing {
             rule.check()?;
         }
+        NamedVerifier::check(self.verifiers())?;
         match self.throttle {
             Some(rule) if !(1..=1000).contains(&rule.failures) || !(1..=86_400).contains(&rule.window) => {
                 Err(Refusal::invalid("throttle", "failures is 1 to 1000, window 1 to 86400 seconds"))
@@ -244,6 +254,12 @@ impl TenantSettings {
     #[must_use]
     pub fn password(&self) -> PasswordPolicy {
         self.password.unwrap_or_default()
+    }
+
+    /// Verifiers that rotations wait for.
+    #[must_use]
+    pub fn verifiers(&self) -> &[NamedVerifier] {
+        self.verifiers.as_deref().unwrap_or_default()
     }
 
     /// How signing keys follow each other.

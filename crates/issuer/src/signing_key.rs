@@ -21,6 +21,7 @@ use crate::key_life::{self, Step, Terms, due, is_published, may_sign_from, publi
 use crate::key_pair::{self, Private, PublicKey, Signer};
 use crate::settings::{SigningRule, TenantSettings};
 use crate::vault::{DoesNotOpen, Vault};
+use crate::verifier_watch::waiting_for;
 use crate::{Failure, Fault, Issuer, Refusal};
 
 /// Most keys that a tenant and its audiences publish, fewer than a verifier of ours takes.
@@ -74,6 +75,11 @@ pub struct Published {
 }
 
 impl Published {
+    /// The newest key of the tenant's own.
+    pub(crate) fn newest(&self) -> Option<&SigningKey> {
+        self.rows.iter().find(|key| is_published(key) && key.audience.is_none())
+    }
+
     /// Seconds that a verifier may keep what it fetches at `now`.
     #[must_use]
     pub fn max_age(&self, now: DateTime<Utc>) -> u32 {
@@ -263,6 +269,7 @@ impl Issuer {
     /// Moves the keys of every tenant on, as far as it is time. One server does it, whichever is first.
     pub async fn keep_signing_keys(&self) -> Result<u64, Failure> {
         let now = self.key_time().await?;
+        self.flush_jwks_fetches().await?;
         let mut moved = 0;
         for tenant in self.store.all_tenants().await? {
             match self.keep_signing_keys_of(tenant, now).await {
@@ -279,24 +286,24 @@ impl Issuer {
         if row.status.word() == "deleted" {
             return Ok(0);
         }
-        let rule = rule(&row.settings)?;
+        let settings = settings(&row.settings)?;
         let mut scoped = tx.tenant(tenant).await?;
         let unending = |key: &SigningKey| matches!(key.state, SigningKeyState::Retired { ends: Some(Ends::Never), .. });
         let keys = scoped.signing_keys().await?;
-        let pinned = self.pinned(&mut scoped).await?;
-        if next_step(&keys, &pinned, rule, now).is_none() && !keys.iter().any(unending) || !scoped.try_signing_turn().await? {
+        let terms = terms_of(&mut scoped, &settings, &keys, now).await?;
+        if next_step(&keys, &terms, now).is_none() && !keys.iter().any(unending) || !scoped.try_signing_turn().await? {
             return Ok(0);
         }
         let actor = Actor::schedule();
         let mut deeds = Vec::new();
         // Read again, now that it is our turn.
         let mut keys = scoped.signing_keys().await?;
-        let pinned = self.pinned(&mut scoped).await?;
+        let terms = terms_of(&mut scoped, &settings, &keys, now).await?;
         for key in keys.iter().filter(|key| unending(key)) {
             self.count_tokens(&mut scoped, key.kid.as_str(), key.activated_at.unwrap_or(key.created_at), now).await?;
         }
         keys = scoped.signing_keys().await?;
-        while let Some((audience, step)) = next_step(&keys, &pinned, rule, now) {
+        while let Some((audience, step)) = next_step(&keys, &terms, now) {
             deeds.extend(self.take(&mut scoped, tenant, &actor, (&of(&keys, audience), audience), step, now).await?);
             keys = scoped.signing_keys().await?;
         }
@@ -304,17 +311,6 @@ impl Issuer {
         append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         self.commit(tx, "signing_keys", tenant, "").await?;
         Ok(moved)
-    }
-
-    /// Audiences whose next key waits for an admin.
-    async fn pinned(&self, scoped: &mut TenantTx<'_>) -> Result<Vec<AudienceId>, Failure> {
-        let mut pinned = Vec::new();
-        for row in scoped.audiences().await? {
-            if profile(&row)?.static_key {
-                pinned.push(row.id);
-            }
-        }
-        Ok(pinned)
     }
 
     /// Does what is due, and says what the audit trail hears of it.
@@ -409,7 +405,7 @@ impl Issuer {
     pub async fn list_signing_keys(&self, tenant: TenantId) -> Result<Vec<SigningKeyView>, Failure> {
         let mut tx = self.store.begin_in(tenant).await?;
         let row = tx.any_tenant().tenant_by_id(tenant).await?.ok_or(Refusal::NotFound)?;
-        let rule = rule(&row.settings)?;
+        let rule = settings(&row.settings)?.signing();
         let keys = tx.tenant(tenant).await?.signing_keys().await?;
         Ok(keys.iter().map(|key| view(key, rule)).collect::<Result<_, _>>()?)
     }
@@ -555,7 +551,7 @@ impl Issuer {
         let now = self.key_time().await?;
         let mut tx = self.store.begin_in(tenant).await?;
         let row = tx.any_tenant().tenant_by_id(tenant).await?.ok_or(Refusal::NotFound)?;
-        let rule = rule(&row.settings)?;
+        let rule = settings(&row.settings)?.signing();
         let mut scoped = tx.tenant(tenant).await?;
         scoped.signing_turn().await?;
         let keys = scoped.signing_keys().await?;
@@ -567,10 +563,8 @@ impl Issuer {
     }
 }
 
-fn rule(settings: &serde_json::Value) -> Result<SigningRule, Fault> {
-    let settings: TenantSettings =
-        serde_json::from_value(settings.clone()).map_err(|error| Fault::Internal(error.to_string()))?;
-    Ok(settings.signing())
+fn settings(row: &serde_json::Value) -> Result<TenantSettings, Fault> {
+    serde_json::from_value(row.clone()).map_err(|error| Fault::Internal(error.to_string()))
 }
 
 /// The keys that follow each other: the tenant's, or those of one audience.
@@ -583,18 +577,47 @@ fn is_full(keys: &[SigningKey]) -> bool {
     keys.iter().filter(|key| is_published(key)).count() >= MOST_PUBLISHED
 }
 
-/// What is due first, and for whom.
-fn next_step(
-    keys: &[SigningKey],
-    pinned: &[AudienceId],
+struct TenantTerms {
     rule: SigningRule,
+    /// Audiences whose next key waits for an admin.
+    pinned: BTreeSet<AudienceId>,
+    /// Next keys that a named verifier does not know.
+    awaited: BTreeSet<String>,
+}
+
+/// What a tenant's keys, and those of its audiences, follow each other by.
+async fn terms_of(
+    scoped: &mut TenantTx<'_>,
+    settings: &TenantSettings,
+    keys: &[SigningKey],
     now: DateTime<Utc>,
-) -> Option<(Option<AudienceId>, Step)> {
+) -> Result<TenantTerms, Failure> {
+    let mut pinned = BTreeSet::new();
+    for row in scoped.audiences().await? {
+        if profile(&row)?.static_key {
+            pinned.insert(row.id);
+        }
+    }
+    let callers = match settings.verifiers() {
+        [] => Vec::new(),
+        _ => scoped.jwks_fetches().await?,
+    };
+    let is_awaited = |key: &&SigningKey| !waiting_for(settings.verifiers(), key, &callers, now).is_empty();
+    // Who verifies an audience's tokens is not among those who are named for the tenant.
+    let next = keys.iter().filter(|key| key.state == SigningKeyState::Next && key.audience.is_none());
+    let awaited = next.filter(is_awaited).map(|key| key.kid.clone()).collect();
+    Ok(TenantTerms { rule: settings.signing(), pinned, awaited })
+}
+
+/// What is due first, and for whom.
+fn next_step(keys: &[SigningKey], terms: &TenantTerms, now: DateTime<Utc>) -> Option<(Option<AudienceId>, Step)> {
     let full = is_full(keys);
     let whose: BTreeSet<_> = keys.iter().map(|key| key.audience).collect();
     whose.into_iter().find_map(|audience| {
-        let pinned = audience.is_some_and(|id| pinned.contains(&id));
-        due(&of(keys, audience), Terms { rule, pinned, full }, now).map(|step| (audience, step))
+        let keys = of(keys, audience);
+        let pinned = audience.is_some_and(|id| terms.pinned.contains(&id));
+        let awaited = key_life::next(&keys).is_some_and(|next| terms.awaited.contains(&next.kid));
+        due(&keys, Terms { rule: terms.rule, pinned, full, awaited }, now).map(|step| (audience, step))
     })
 }
 

@@ -37,6 +37,10 @@ impl Issuer {
             Ok(dropped) => tracing::debug!(partitions.dropped = dropped, "ended logins are dropped"),
             Err(error) => tracing::warn!(error = %error, "ended logins could not be dropped"),
         }
+        match self.prune_jwks_fetches().await {
+            Ok(pruned) => tracing::debug!(fetches.pruned = pruned, "callers that do not come any more are forgotten"),
+            Err(error) => tracing::warn!(error = %error, "callers that do not come any more could not be forgotten"),
+        }
         match self.keep_signing_keys().await {
             Ok(moved) => tracing::debug!(signing_keys.moved = moved, "signing keys are where they should be"),
             Err(error) => tracing::error!(error = %error, "signing keys could not be moved on"),

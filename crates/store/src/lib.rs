@@ -14,6 +14,7 @@ mod database;
 mod error;
 pub mod id;
 pub mod issued_token;
+pub mod jwks_fetch;
 pub mod password;
 pub mod private_postgres;
 mod scribe;

@@ -60,7 +60,7 @@ const OTHER_POLICIES: [&str; 10] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 20] = [
+const PRIVILEGES: [&str; 21] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -76,6 +76,8 @@ const PRIVILEGES: [&str; 20] = [
     "audit_heads | INSERT,SELECT,UPDATE",
     "changes | DELETE,INSERT,SELECT",
     "issued_tokens | INSERT,SELECT",
+    // Whoever does not come any more is forgotten.
+    "jwks_fetches | DELETE,INSERT,SELECT,UPDATE",
     // Who is deleted leaves none.
     "passwords | DELETE,INSERT,SELECT,UPDATE",
     "refresh_tokens | INSERT,SELECT",
@@ -147,7 +149,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 15, "{walled:?}");
+    assert_eq!(walled.len(), 16, "{walled:?}");
     walled
 }
 

@@ -23,6 +23,8 @@ use crate::server;
 
 /// Between rounds of upkeep.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3600);
+/// Between writing down who fetched keys.
+const FLUSH_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     // Bound first: whoever has the port keeps it, and nothing was started in vain.
@@ -78,7 +80,12 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
 async fn keep_up(issuer: Arc<Issuer>) {
     loop {
         issuer.upkeep().await;
-        tokio::time::sleep(UPKEEP_EVERY).await;
+        for _ in 0..UPKEEP_EVERY.as_secs() / FLUSH_EVERY.as_secs() {
+            tokio::time::sleep(FLUSH_EVERY).await;
+            if let Err(error) = issuer.flush_jwks_fetches().await {
+                tracing::warn!(error = %error, "who fetched keys could not be written down");
+            }
+        }
     }
 }
 

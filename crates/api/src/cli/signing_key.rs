@@ -8,18 +8,19 @@ use clap::{Args, Subcommand, ValueEnum};
 use claviger_issuer::audit::Actor;
 use claviger_issuer::key_pair::PublicKey;
 use claviger_issuer::signing_key::{ImportedKey, SigningKeyView};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::installation::{not_found, with};
 use super::output::Format;
 use crate::config::Config;
-use crate::v1::signing_keys::SigningKeyOut;
+use crate::v1::signing_keys::{SigningKeyOut, VerifierOut, VerifiersOut};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List all keys, newest first, those that are gone too
     List(Of),
-    /// Say what signs, what will and from when, and what is still published and until when
+    /// Say what signs, what will and from when, what is still published and until when, and who does not have the next key
     Status(Of),
     /// Publish a next key, or let the one that is there sign if it was published long enough
     Rotate {
@@ -109,8 +110,11 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
         match command {
             Command::List(of) => print(issuer.list_signing_keys(tenant(&of).await?).await?, output),
             Command::Status(of) => {
-                let keys = issuer.list_signing_keys(tenant(&of).await?).await?;
-                print(keys.into_iter().filter(|key| key.state != "gone").collect(), output)
+                let entry = installation.tenant(&of.tenant).await?;
+                let keys = issuer.list_signing_keys(entry.tenant.id).await?;
+                let keys = keys.into_iter().filter(|key| key.state != "gone").map(SigningKeyOut::from).collect();
+                let verifiers = issuer.list_verifiers(&entry).await?.into();
+                output.print(&Status { keys, verifiers }, status)
             }
             Command::Rotate { of, audience, emergency } => {
                 let tenant = tenant(&of).await?;
@@ -185,6 +189,27 @@ fn text(key: &SigningKeyOut) -> String {
     };
     let whose = key.audience.map_or_else(String::new, |id| format!("  (audience {id})"));
     format!("{}  {}  {more}{whose}", key.kid, key.state)
+}
+
+/// How a tenant's keys stand.
+#[derive(Serialize)]
+struct Status {
+    keys: Vec<SigningKeyOut>,
+    verifiers: VerifiersOut,
+}
+
+fn status(status: &Status) -> String {
+    let Status { keys, verifiers } = status;
+    let mut lines: Vec<String> = keys.iter().map(text).collect();
+    let behind = verifiers.items.iter().filter(|one| one.knows_next == Some(false));
+    lines.extend(behind.map(|one| {
+        let VerifierOut { network, user_agent, last_at, .. } = one;
+        format!("has not fetched the next key: {user_agent} from {network}, last seen {}", last_at.to_rfc3339())
+    }));
+    if let (false, Some(until)) = (verifiers.waiting_for.is_empty(), verifiers.waits_until) {
+        lines.push(format!("the next key waits for {} until {}", verifiers.waiting_for.join(", "), until.to_rfc3339()));
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use claviger_issuer::password::PasswordPolicy;
 use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, SigningRule, TenantSettings, Throttle};
+use claviger_issuer::verifier_watch::NamedVerifier;
+use ipnet::IpNet;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -43,6 +45,10 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(value_type = Option<SigningRuleIn>)]
     signing: Option<Object<SigningRuleIn>>,
+    /// Verifiers that rotations wait for; at most 50.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<NamedVerifierIn>>)]
+    verifiers: Option<Vec<Object<NamedVerifierIn>>>,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -132,12 +138,39 @@ pub(crate) struct SigningRuleIn {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 3650, example = 30)]
     rotate_days: Option<Option<i32>>,
+    /// Seconds after which a next key signs though a verifier of the setting `verifiers` has not fetched it; 604800 (a week)
+    /// if absent.
+    #[schema(minimum = 0, maximum = 7_776_000)]
+    longest_wait: Option<i32>,
+}
+
+/// A verifier that rotations wait for. A network or a user agent is needed; with both, both must fit.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedVerifierIn {
+    #[schema(example = "metric store")]
+    name: String,
+    /// Where it fetches from.
+    #[schema(value_type = Option<String>, example = "192.0.2.0/24")]
+    network: Option<IpNet>,
+    /// How its `User-Agent` begins.
+    #[schema(example = "metric-store/")]
+    user_agent: Option<String>,
 }
 
 impl From<Object<SettingsIn>> for TenantSettings {
     fn from(Object(settings): Object<SettingsIn>) -> Self {
-        let SettingsIn { token_lifetime, throttle, login_token_lifetime, refresh, session, password, login_throttle, signing } =
-            settings;
+        let SettingsIn {
+            token_lifetime,
+            throttle,
+            login_token_lifetime,
+            refresh,
+            session,
+            password,
+            login_throttle,
+            signing,
+            verifiers,
+        } = settings;
         Self {
             token_lifetime,
             throttle: throttle.map(|Object(ThrottleIn { failures, window })| Throttle { failures, window }),
@@ -147,6 +180,7 @@ impl From<Object<SettingsIn>> for TenantSettings {
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
             signing: signing.map(SigningRule::from),
+            verifiers: verifiers.map(|all| all.into_iter().map(NamedVerifier::from).collect()),
         }
     }
 }
@@ -183,9 +217,19 @@ impl From<Object<PasswordPolicyIn>> for PasswordPolicy {
 }
 
 impl From<Object<SigningRuleIn>> for SigningRule {
-    fn from(Object(SigningRuleIn { lead, rotate_days }): Object<SigningRuleIn>) -> Self {
+    fn from(Object(SigningRuleIn { lead, rotate_days, longest_wait }): Object<SigningRuleIn>) -> Self {
         let usual = Self::default();
-        Self { lead: lead.unwrap_or(usual.lead), rotate_days: rotate_days.unwrap_or(usual.rotate_days) }
+        Self {
+            lead: lead.unwrap_or(usual.lead),
+            rotate_days: rotate_days.unwrap_or(usual.rotate_days),
+            longest_wait: longest_wait.unwrap_or(usual.longest_wait),
+        }
+    }
+}
+
+impl From<Object<NamedVerifierIn>> for NamedVerifier {
+    fn from(Object(NamedVerifierIn { name, network, user_agent }): Object<NamedVerifierIn>) -> Self {
+        Self { name, network, user_agent }
     }
 }
 

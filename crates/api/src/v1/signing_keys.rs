@@ -5,6 +5,8 @@ use actix_web::{get, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
 use claviger_issuer::signing_key::SigningKeyView;
+use claviger_issuer::verifier_watch::{VerifierView, VerifiersView};
+use claviger_store::jwks_fetch::JwksFetch;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -69,6 +71,48 @@ impl From<Vec<SigningKeyView>> for SigningKeysOut {
     }
 }
 
+/// Somebody who fetches the JWK set.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VerifierOut {
+    /// The network that it comes from; empty where no address is known.
+    #[schema(example = "192.0.2.0/24")]
+    pub(crate) network: String,
+    #[schema(example = "metric-store/1.4")]
+    pub(crate) user_agent: String,
+    fetches: i64,
+    first_at: DateTime<Utc>,
+    pub(crate) last_at: DateTime<Utc>,
+    /// The newest key that it got.
+    newest_kid: String,
+    /// Whether it has the next key; `null` if there is none.
+    pub(crate) knows_next: Option<bool>,
+}
+
+/// Who fetches the tenant's keys.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VerifiersOut {
+    /// Everybody who came within a month, whoever came last first; at most a thousand.
+    pub(crate) items: Vec<VerifierOut>,
+    /// Names from the setting `verifiers` that the next key waits for.
+    pub(crate) waiting_for: Vec<String>,
+    /// When it waits no longer; `null` if there is no next key.
+    pub(crate) waits_until: Option<DateTime<Utc>>,
+}
+
+impl From<VerifiersView> for VerifiersOut {
+    fn from(view: VerifiersView) -> Self {
+        let VerifiersView { callers, waiting_for, waits_until } = view;
+        Self { items: callers.into_iter().map(VerifierOut::from).collect(), waiting_for, waits_until }
+    }
+}
+
+impl From<VerifierView> for VerifierOut {
+    fn from(VerifierView { caller, knows_next }: VerifierView) -> Self {
+        let JwksFetch { network, user_agent, fetches, first_at, last_at, newest_kid, newest_key_at: _ } = caller;
+        Self { network, user_agent, fetches, first_at, last_at, newest_kid, knows_next }
+    }
+}
+
 /// How to rotate. The whole body may be `{}`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +141,21 @@ pub(crate) struct SigningKeyInPath {
 #[get("/v1/signing-keys")]
 pub(crate) async fn list(caller: Caller<SigningKeysRead>, issuer: Data<Issuer>) -> Answered<Json<SigningKeysOut>> {
     Ok(Json(issuer.list_signing_keys(caller.tenant()).await?.into()))
+}
+
+/// List who fetches the keys
+///
+/// Counted by network and user agent. A next key waits for the verifiers that the tenant's setting `verifiers` names, until
+/// all of them have fetched it, but no longer than `signing.longest_wait`.
+#[utoipa::path(
+    tag = "Signing keys",
+    operation_id = "listVerifiers",
+    responses((status = 200, description = "Who came within a month", body = VerifiersOut)),
+    security(("bearer" = ["signing-keys:read"]), ("basic" = ["signing-keys:read"])),
+)]
+#[get("/v1/signing-keys/verifiers")]
+pub(crate) async fn verifiers(caller: Caller<SigningKeysRead>, issuer: Data<Issuer>) -> Answered<Json<VerifiersOut>> {
+    Ok(Json(issuer.list_verifiers(caller.who.tenant()).await?.into()))
 }
 
 /// Rotate the signing key

@@ -17,6 +17,7 @@ use claviger_store::api_key::{NewKey, SecretMac};
 use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::id::{ApplicationId, AudienceId, FamilyId, KeyId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::jwks_fetch::JwksFetch;
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
 use claviger_store::signing_key::{Algorithm, NewSigningKey};
@@ -236,6 +237,13 @@ pub fn audience() -> Audience {
     Audience { id, uri: format!("urn:{name}"), name, profile: serde_json::json!({}), created_at: now() }
 }
 
+/// Somebody who fetched the JWK set, now.
+pub fn fetch(newest_kid: &str) -> JwksFetch {
+    let (network, user_agent, now) = ("192.0.2.0/24".to_owned(), "test/1".to_owned(), now());
+    let newest_kid = newest_kid.to_owned();
+    JwksFetch { network, user_agent, fetches: 1, first_at: now, last_at: now, newest_kid, newest_key_at: now }
+}
+
 /// A signing key that is active at once.
 pub fn signing_key(kid: &str) -> NewSigningKey<'_> {
     NewSigningKey {
@@ -279,6 +287,7 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.create_signing_key(signing_key(&kid), now).await.unwrap();
     let audience = audience();
     scoped.create_audience(&audience).await.unwrap();
+    scoped.add_jwks_fetch(&fetch(&kid)).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
     let (before, head, entries, used) = (head(0), head(1), [entry(1, now)], [(key.clone(), now)]);
