@@ -37,6 +37,16 @@ pub struct Open {
     pub random: Random,
 }
 
+/// What the installation's own secrets are sealed for.
+pub(crate) const SECRETS: &str = "sealed_secrets";
+/// What signing keys are sealed for.
+pub(crate) const SIGNING_KEYS: &str = "signing_keys";
+
+/// Where a secret of the installation is sealed.
+pub(crate) fn place_of_secret(purpose: &str, version: i16) -> String {
+    format!("sealed_secrets:sealed:{purpose}:{version}")
+}
+
 /// The purpose of the peppers among the sealed secrets.
 const PEPPER: &str = "pepper";
 
@@ -65,6 +75,7 @@ pub struct Issuer {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) signing_vault: Vault,
+    pub(crate) secrets_vault: Vault,
     pub(crate) peppers: Peppers,
     pub(crate) chain_key: Arc<ChainKey>,
     pub(crate) directory: Arc<Directory>,
@@ -82,15 +93,16 @@ impl Issuer {
         let Open { store, master_key, settings, clock, random } = open;
         let settings = Arc::new(settings);
         let vault = |purpose| Vault::new(&master_key, purpose).map_err(|_| OpenError::WrongMasterKey);
-        let secrets = vault("sealed_secrets")?;
+        let secrets = vault(SECRETS)?;
         let peppers = Peppers::new(&installation_secret(&store, &secrets, PEPPER, &clock, &random).await?);
         let chain_keys = installation_secret(&store, &secrets, "audit", &clock, &random).await?;
         let chain_key = chain_keys.last().map(|(_, key)| Arc::new(ChainKey::new(key))).ok_or(OpenError::WrongMasterKey)?;
-        let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone(), clock.clone()));
+        let directory = Arc::new(Directory::new(store.clone(), vault(SIGNING_KEYS)?, settings.clone(), clock.clone()));
         let hasher = Hasher::start(settings.password_cost, settings.password_threads, random.clone())?;
         let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
         Ok(Self {
-            signing_vault: vault("signing_keys")?,
+            signing_vault: vault(SIGNING_KEYS)?,
+            secrets_vault: secrets,
             store,
             settings,
             clock,
@@ -204,7 +216,7 @@ async fn installation_secret(
     clock: &Clock,
     random: &Random,
 ) -> Result<Vec<(i16, Zeroizing<Vec<u8>>)>, OpenError> {
-    let place = |version: i16| format!("sealed_secrets:sealed:{purpose}:{version}");
+    let place = |version: i16| place_of_secret(purpose, version);
     let mut tx = store.begin().await?;
     let mut kept = tx.any_tenant().sealed_secrets(purpose).await?;
     if kept.is_empty() {

@@ -20,6 +20,7 @@ pub mod key;
 mod key_life;
 pub mod key_pair;
 pub mod login;
+pub mod master_key;
 pub mod mint;
 mod news;
 mod opening;

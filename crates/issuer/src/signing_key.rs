@@ -28,7 +28,7 @@ use crate::{Failure, Fault, Issuer, Refusal};
 const MOST_PUBLISHED: usize = 100;
 
 /// Where a private half is sealed.
-fn place(tenant: TenantId, kid: &str) -> String {
+pub(crate) fn place(tenant: TenantId, kid: &str) -> String {
     format!("signing_keys:sealed_private:{tenant}:{kid}")
 }
 

@@ -343,6 +343,20 @@ impl TenantTx<'_> {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Replaces the sealed form of a private half. False when it is not what it was any more.
+    pub async fn seal_signing_key_again(&mut self, kid: &str, before: &[u8], sealed: &[u8]) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE signing_keys SET sealed_private = $4 WHERE tenant_id = $1 AND kid = $2 AND sealed_private = $3",
+            self.tenant.0,
+            kid,
+            before,
+            sealed
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Withdraws a key, whatever its state, and destroys its private half. False when it is gone already.
     pub async fn withdraw_signing_key(&mut self, kid: &str, why: GoneWhy, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let done = sqlx::query!(

@@ -43,7 +43,7 @@ const UNIQUE_OVER_ALL_TENANTS: [&str; 4] =
     ["api_key_routes_pkey(key_id)", "sealed_secrets_pkey(purpose)", "tenants_pkey(id)", "tenants_slug_key(slug)"];
 
 /// Every policy that is not the tenant wall: table, name, command, USING, WITH CHECK.
-const OTHER_POLICIES: [&str; 10] = [
+const OTHER_POLICIES: [&str; 11] = [
     "api_key_routes | read_by_all | r | true | -",
     "api_key_routes | written_by_tenant | a | - | tenant_id = APP.TENANT",
     // Nobody needs a note that is an hour old.
@@ -53,6 +53,8 @@ const OTHER_POLICIES: [&str; 10] = [
     "changes | written_by_tenant | a | - | tenant_id = APP.TENANT",
     "sealed_secrets | add | a | - | true",
     "sealed_secrets | read_by_all | r | true | -",
+    // Under another master key.
+    "sealed_secrets | seal_again | w | (current_setting('app.seal_again'::text, true) = 'on'::text) | true",
     "tenants | insert_own | a | - | id = APP.TENANT",
     // A request's tenant is found here.
     "tenants | read_by_all | r | true | -",
@@ -90,13 +92,15 @@ const PRIVILEGES: [&str; 21] = [
 ];
 
 /// What the application role may do to single columns.
-const COLUMN_PRIVILEGES: [&str; 4] = [
+const COLUMN_PRIVILEGES: [&str; 5] = [
     // Which token it is, whose, and until when, stands for ever; only its end is added.
     "issued_tokens.revoked_at | UPDATE",
     "issued_tokens.revoked_by | UPDATE",
     // A secret may take another's place; a number and a family may not.
     "refresh_tokens.mac | UPDATE",
     "refresh_tokens.pepper_version | UPDATE",
+    // Under another master key.
+    "sealed_secrets.sealed | UPDATE",
 ];
 
 /// Tables in partitions.
@@ -543,13 +547,15 @@ async fn t21_second_wall_alone_tables_that_all_read_are_written_by_their_tenant_
         "UPDATE api_key_routes SET tenant_id = tenant_id".into(),
         "DELETE FROM api_key_routes".into(),
         "UPDATE changes SET kind = kind".into(),
-        "UPDATE sealed_secrets SET sealed = ''".into(),
+        "UPDATE sealed_secrets SET purpose = ''".into(),
         "DELETE FROM sealed_secrets".into(),
         tenant(stranger),
     ];
     for statement in denied {
         assert_eq!(probe(&mut app, Some(&within), &statement).await, Err(DENIED.into()), "{statement}");
     }
+    // Sealed again is only what a transaction says is to be.
+    assert_eq!(probe(&mut app, Some(&within), "UPDATE sealed_secrets SET sealed = ''").await, Ok(0));
     // Whoever is in a tenant that is not there yet cannot take over one that is, by its slug.
     let takeover = format!("{} ON CONFLICT (slug) DO UPDATE SET name = 'mine'", tenant(stranger));
     assert_eq!(probe(&mut app, Some(&stranger.to_string()), &takeover).await, Err(DENIED.into()));

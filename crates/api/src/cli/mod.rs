@@ -8,6 +8,7 @@ mod doctor;
 mod installation;
 mod key;
 mod keypair;
+mod master_key;
 mod output;
 mod serve;
 mod signing_key;
@@ -84,6 +85,9 @@ enum Command {
     /// Keys that sign tokens
     #[command(subcommand)]
     SigningKey(signing_key::Command),
+    /// What everything secret is sealed under
+    #[command(subcommand)]
+    MasterKey(master_key::Command),
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
@@ -143,6 +147,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Keypair(command) => keypair::run(&command, output)?,
         Command::Audience(command) => audience::run(command, &quiet(&overrides)?, output).await?,
         Command::SigningKey(command) => signing_key::run(command, &quiet(&overrides)?, output).await?,
+        Command::MasterKey(command) => master_key::run(command, &quiet(&overrides)?, output).await?,
         Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,
     }
     Ok(ExitCode::SUCCESS)
