@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
+use crate::installation::InstallationSecret;
 use crate::key_pair::{Signer, generate};
 use crate::mint::{Grant, mint};
 use crate::password::Cost;
@@ -37,7 +38,8 @@ impl BareExchange {
     #[must_use]
     pub fn new() -> Option<Self> {
         let random = Random::from_system();
-        let peppers = Peppers::new(&[(1, Zeroizing::new(random.bytes::<32>().to_vec()))]);
+        let value = Zeroizing::new(random.bytes::<32>().to_vec());
+        let peppers = Peppers::new(&[InstallationSecret { version: 1, value, created_at: Clock::System.now() }], 1);
         let (key, secret) = (new_key_id("c", &random)?, new_secret("c", &random));
         let (_, mac) = peppers.hash(&key, &secret)?;
         let (public, private) = generate(Algorithm::EdDsa, &random).ok()?;

@@ -381,6 +381,10 @@ impl Issuer {
             self.peppers.decoy(key, secret);
             return not("unknown_key", None);
         };
+        if entry.secrets.iter().any(|kept| !self.peppers.has(kept.pepper_version)) {
+            // Another server knows a newer one.
+            self.reload_peppers().await?;
+        }
         if !self.secret_fits(&entry, secret, now) {
             match self.directory.reloaded_key(key).await? {
                 Some(reloaded) if self.secret_fits(&reloaded, secret, now) => entry = reloaded,
@@ -391,7 +395,10 @@ impl Issuer {
             self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;
         let owner = self.directory.owner(entry.tenant, entry.key.owner).await?;
         match standing(&tenant, &owner, Some(&entry.key), None, now) {
-            Ok(()) => Ok(Ok(VerifiedKey { tenant, entry, owner })),
+            Ok(()) => {
+                self.hash_again(&entry, secret);
+                Ok(Ok(VerifiedKey { tenant, entry, owner }))
+            }
             Err(fallen) => not(fallen.reason(), Some(entry)),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use claviger_store::change::Change;
 use claviger_store::id::{FamilyId, TenantId, TokenId};
 use claviger_store::{Store, StoreError, Tx};
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::directory::{Directory, TenantEntry};
 use crate::news;
 use crate::password::Hasher;
+use crate::pepper;
 use crate::random::Random;
 use crate::record::Recorder;
 use crate::secret::Peppers;
@@ -48,7 +50,7 @@ pub(crate) fn place_of_secret(purpose: &str, version: i16) -> String {
 }
 
 /// The purpose of the peppers among the sealed secrets.
-const PEPPER: &str = "pepper";
+pub(crate) const PEPPER: &str = "pepper";
 
 /// Why an issuer cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +96,10 @@ impl Issuer {
         let settings = Arc::new(settings);
         let vault = |purpose| Vault::new(&master_key, purpose).map_err(|_| OpenError::WrongMasterKey);
         let secrets = vault(SECRETS)?;
-        let peppers = Peppers::new(&installation_secret(&store, &secrets, PEPPER, &clock, &random).await?);
+        let peppers = installation_secret(&store, &secrets, PEPPER, &clock, &random).await?;
+        let peppers = Peppers::new(&peppers, pepper::current(&peppers, clock.now()));
         let chain_keys = installation_secret(&store, &secrets, "audit", &clock, &random).await?;
-        let chain_key = chain_keys.last().map(|(_, key)| Arc::new(ChainKey::new(key))).ok_or(OpenError::WrongMasterKey)?;
+        let chain_key = chain_keys.last().map(|key| Arc::new(ChainKey::new(&key.value))).ok_or(OpenError::WrongMasterKey)?;
         let directory = Arc::new(Directory::new(store.clone(), vault(SIGNING_KEYS)?, settings.clone(), clock.clone()));
         let hasher = Hasher::start(settings.password_cost, settings.password_threads, random.clone())?;
         let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
@@ -208,14 +211,24 @@ impl Issuer {
     }
 }
 
+/// One version of a secret of the installation.
+pub(crate) struct InstallationSecret {
+    /// 1, 2, 3, …
+    pub(crate) version: i16,
+    /// Opened.
+    pub(crate) value: Zeroizing<Vec<u8>>,
+    /// When it was made.
+    pub(crate) created_at: DateTime<Utc>,
+}
+
 /// All versions of a secret of the installation, opened. The first is made when there is none.
-async fn installation_secret(
+pub(crate) async fn installation_secret(
     store: &Store,
     vault: &Vault,
     purpose: &str,
     clock: &Clock,
     random: &Random,
-) -> Result<Vec<(i16, Zeroizing<Vec<u8>>)>, OpenError> {
+) -> Result<Vec<InstallationSecret>, OpenError> {
     let place = |version: i16| place_of_secret(purpose, version);
     let mut tx = store.begin().await?;
     let mut kept = tx.any_tenant().sealed_secrets(purpose).await?;
@@ -229,8 +242,8 @@ async fn installation_secret(
     }
     kept.iter()
         .map(|secret| {
-            let opened = vault.open(&place(secret.version), &secret.sealed).map_err(|_| OpenError::WrongMasterKey)?;
-            Ok((secret.version, opened))
+            let value = vault.open(&place(secret.version), &secret.sealed).map_err(|_| OpenError::WrongMasterKey)?;
+            Ok(InstallationSecret { version: secret.version, value, created_at: secret.created_at })
         })
         .collect()
 }

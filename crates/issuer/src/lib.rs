@@ -25,6 +25,7 @@ pub mod mint;
 mod news;
 mod opening;
 pub mod password;
+mod pepper;
 pub mod random;
 mod record;
 pub mod refresh;

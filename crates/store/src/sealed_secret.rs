@@ -10,6 +10,8 @@ pub struct SealedSecret {
     pub version: i16,
     /// See the issuer's vault.
     pub sealed: Vec<u8>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
 }
 
 /// One version of a secret with what it is for.
@@ -49,7 +51,7 @@ impl AnyTenant<'_> {
     pub async fn sealed_secrets(&mut self, purpose: &str) -> Result<Vec<SealedSecret>, StoreError> {
         Ok(sqlx::query_as!(
             SealedSecret,
-            "SELECT version, sealed FROM sealed_secrets WHERE purpose = $1 ORDER BY version",
+            "SELECT version, sealed, created_at FROM sealed_secrets WHERE purpose = $1 ORDER BY version",
             purpose
         )
         .fetch_all(&mut *self.connection)

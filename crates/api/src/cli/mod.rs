@@ -10,6 +10,7 @@ mod key;
 mod keypair;
 mod master_key;
 mod output;
+mod pepper;
 mod serve;
 mod signing_key;
 mod tenant;
@@ -85,6 +86,9 @@ enum Command {
     /// Keys that sign tokens
     #[command(subcommand)]
     SigningKey(signing_key::Command),
+    /// What keys' secrets are hashed under
+    #[command(subcommand)]
+    Pepper(pepper::Command),
     /// What everything secret is sealed under
     #[command(subcommand)]
     MasterKey(master_key::Command),
@@ -147,6 +151,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Keypair(command) => keypair::run(&command, output)?,
         Command::Audience(command) => audience::run(command, &quiet(&overrides)?, output).await?,
         Command::SigningKey(command) => signing_key::run(command, &quiet(&overrides)?, output).await?,
+        Command::Pepper(command) => pepper::run(&command, &quiet(&overrides)?, output).await?,
         Command::MasterKey(command) => master_key::run(command, &quiet(&overrides)?, output).await?,
         Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,
     }

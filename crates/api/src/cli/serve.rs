@@ -23,7 +23,7 @@ use crate::server;
 
 /// Between rounds of upkeep.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3600);
-/// Between writing down who fetched keys.
+/// Between writing down who fetched keys, and looking for new peppers.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
@@ -82,6 +82,9 @@ async fn keep_up(issuer: Arc<Issuer>) {
         issuer.upkeep().await;
         for _ in 0..UPKEEP_EVERY.as_secs() / FLUSH_EVERY.as_secs() {
             tokio::time::sleep(FLUSH_EVERY).await;
+            if let Err(error) = issuer.reload_peppers().await {
+                tracing::warn!(error = %error, "new peppers could not be looked for");
+            }
             if let Err(error) = issuer.flush_jwks_fetches().await {
                 tracing::warn!(error = %error, "who fetched keys could not be written down");
             }
