@@ -96,6 +96,10 @@ demo: ## play a key's whole life against a real server: create, exchange, verify
 browser: setup ## drive the login pages in a real headless Chromium
 	scripts/browser-test
 
+.PHONY: interop
+interop: setup ## OAuth clients, JWT libraries, nginx and made-up requests against a real server
+	scripts/interop $(ARGS)
+
 .PHONY: torture
 torture: setup ## kill, cut and hang up under load: is a refresh-token rotation ever lost? (ARGS=--short for a minute)
 	cargo build $(LOCKED) --bin claviger --bin torture

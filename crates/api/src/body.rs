@@ -104,7 +104,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for FormBody<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Answer>>>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let form = media_type(req) == "application/x-www-form-urlencoded";
+        let form = is_form(req);
         let raw = RawBody::from_request(req, payload);
         Box::pin(async move {
             Ok(Self(match form {
@@ -143,6 +143,11 @@ fn from_pairs<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 fn media_type(req: &HttpRequest) -> String {
     let kind = req.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// True for `application/x-www-form-urlencoded`.
+pub(crate) fn is_form(req: &HttpRequest) -> bool {
+    media_type(req) == "application/x-www-form-urlencoded"
 }
 
 fn unsupported(wanted: &str) -> Answer {

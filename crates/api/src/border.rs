@@ -14,6 +14,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, ResponseError as _};
 use claviger_issuer::Issuer;
+use claviger_issuer::budget::{Remaining, Told};
 use claviger_issuer::settings::RequestInfo;
 use futures_util::FutureExt as _;
 use ipnet::IpNet;
@@ -137,6 +138,7 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
     let health = req.path() == "/readyz";
     let origin = border.origin(req.peer_addr().map(|peer| peer.ip()), req.headers());
     let known = origin.unwrap_or(Origin { address: None, https: false });
+    let mut told = Told::default();
     let mut response = match admit(&border, &req, origin) {
         Err(refused) => req.into_response(refused.error_response()).map_into_right_body(),
         Ok(()) => {
@@ -144,7 +146,10 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
                 // Answered as GET; the body is left out on the wire.
                 req.head_mut().method = Method::GET;
             }
-            req.extensions_mut().insert(RequestInfo { id: id.clone(), address: known.address });
+            let agent = req.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned);
+            let request = RequestInfo { agent, ..RequestInfo::new(id.clone(), known.address) };
+            told = request.told.clone();
+            req.extensions_mut().insert(request);
             // No clone of the request may be held here: routing writes into it.
             match AssertUnwindSafe(next.call(req)).catch_unwind().await {
                 Ok(response) => response?.map_into_left_body(),
@@ -158,6 +163,7 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
     };
     log(&response, &id, &method, health, known.address, started);
     dress(response.headers_mut(), &id, known.https);
+    tell_limits(response.headers_mut(), &told.heard());
     Ok(response)
 }
 
@@ -190,7 +196,8 @@ fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, readiness: b
     // The route's pattern and not the path as it came: whatever somebody puts into a path by mistake stays out.
     let path = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
     let method = KNOWN_METHODS.iter().find(|known| *known == method).map_or("other", Method::as_str);
-    let routine = status == 201 && path.ends_with("/v1/authentications") || status == 200 && method == "GET";
+    let token = status == 201 && path.ends_with("/v1/authentications") || status == 200 && path.ends_with("/v1/token");
+    let routine = token || status == 200 && method == "GET";
     if routine && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
@@ -221,6 +228,21 @@ fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, readiness: b
         500.. => line!(error, "request failed"),
         _ if routine => line!(debug, "request"),
         _ => line!(info, "request"),
+    }
+}
+
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), where the caller's key has limits.
+fn tell_limits(headers: &mut HeaderMap, limits: &[Remaining]) {
+    if limits.is_empty() {
+        return;
+    }
+    let line = |of: &dyn Fn(&Remaining) -> String| limits.iter().map(of).collect::<Vec<_>>().join(", ");
+    let policy = line(&|one| format!("\"{}\";q={};w={}", one.kind.word(), one.limit, one.window));
+    let left = line(&|one| format!("\"{}\";r={};t={}", one.kind.word(), one.left, one.ends_in));
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
 }
 

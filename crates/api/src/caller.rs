@@ -10,6 +10,7 @@ use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use claviger_issuer::audit::Actor;
 use claviger_issuer::settings::RequestInfo;
+use claviger_issuer::verify::Transport;
 use claviger_issuer::{Issuer, Refusal, TenantEntry, caller};
 use claviger_store::id::TenantId;
 
@@ -25,6 +26,17 @@ pub(crate) trait Permission: 'static {
     const PLATFORM: bool = false;
     /// True for what only a person has, and no key.
     const PERSON: bool = false;
+    /// True where the cookie of our own pages counts.
+    const COOKIE: bool = false;
+    /// How a key must be allowed to be used for it.
+    const TRANSPORT: Transport = Transport::Http;
+}
+
+/// Whoever is about to open a WebSocket.
+pub(crate) struct ForWebSocket;
+impl Permission for ForWebSocket {
+    const SCOPE: Option<&'static str> = None;
+    const TRANSPORT: Transport = Transport::Ws;
 }
 
 /// Somebody who logged in.
@@ -32,6 +44,14 @@ pub(crate) struct APerson;
 impl Permission for APerson {
     const SCOPE: Option<&'static str> = None;
     const PERSON: bool = true;
+    const COOKIE: bool = true;
+}
+
+/// Whoever asks who they are.
+pub(crate) struct Oneself;
+impl Permission for Oneself {
+    const SCOPE: Option<&'static str> = None;
+    const COOKIE: bool = true;
 }
 
 macro_rules! permissions {
@@ -53,12 +73,15 @@ permissions! {
     AuditRead => Some("audit:read");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");
+    RolesRead => Some("roles:read");
+    RolesWrite => Some("roles:write");
     SigningKeysRead => Some("signing-keys:read");
     SigningKeysWrite => Some("signing-keys:write");
     TenantsRead => Some("tenants:read"), true;
     TenantsWrite => Some("tenants:write"), true;
     UsersRead => Some("users:read");
     UsersWrite => Some("users:write");
+    Verify => Some(claviger_issuer::scope::VERIFY);
 }
 
 /// Somebody who may do what `P` says.
@@ -89,14 +112,25 @@ impl<P: Permission> FromRequest for Caller<P> {
             let issuer = issuer(&req)?;
             let tenant = path_tenant(&req).await?;
             let who = match credentials::presented(&req, &issuer.settings().brand) {
-                Some(presented) => issuer.authenticate(tenant.as_deref(), presented, request_info(&req)).await?,
-                None => signed_in(&req, &issuer, tenant.as_ref()).await?,
+                Some(presented) => {
+                    let request = RequestInfo { transport: P::TRANSPORT, ..request_info(&req) };
+                    issuer.authenticate(tenant.as_deref(), presented, request).await?
+                }
+                None if P::COOKIE => signed_in(&req, &issuer, tenant.as_ref()).await?,
+                None => return Err(Refusal::Unauthenticated.into()),
             };
-            if let Some(scope) = P::SCOPE {
-                who.require(scope)?;
+            if let Some(scope) = P::SCOPE
+                && let Err(refusal) = who.require(scope)
+            {
+                let operation = format!("operation:{} {}", req.method(), req.match_pattern().unwrap_or_default());
+                issuer.refuse_access(&who, scope, &operation).await?;
+                return Err(refusal.into());
             }
             if P::PERSON {
                 who.person()?;
+                if who.acting.is_some() {
+                    return Err(Refusal::ActingForAnother.into());
+                }
             }
             if P::PLATFORM && !issuer.is_platform(who.tenant()) {
                 return Err(Refusal::InsufficientScope(P::SCOPE.unwrap_or_default().to_owned()).into());
@@ -123,7 +157,7 @@ pub(crate) fn issuer(req: &HttpRequest) -> Result<Data<Issuer>, Answer> {
 
 /// The request's id and origin, as the border found them.
 pub(crate) fn request_info(req: &HttpRequest) -> RequestInfo {
-    req.extensions().get::<RequestInfo>().cloned().unwrap_or(RequestInfo { id: String::new(), address: None })
+    req.extensions().get::<RequestInfo>().cloned().unwrap_or_else(|| RequestInfo::new(String::new(), None))
 }
 
 /// The one resolver of a tenant from a path: `/t/{tenant}/…`. `None` at the root, where the credential names it; 404

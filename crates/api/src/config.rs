@@ -65,6 +65,16 @@ pub struct Config {
     pub throttle: Throttle,
     pub password: Password,
     pub metrics_listen: Option<SocketAddr>,
+    pub mail: MailSettings,
+}
+
+/// How mail leaves.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents each")]
+pub struct MailSettings {
+    pub smtp_url: Option<SecretString>,
+    pub from: Option<String>,
 }
 
 /// What a password's hash costs, and who pays.
@@ -163,6 +173,7 @@ impl Config {
             default_tenant: self.default_tenant.clone(),
             token_lifetime: self.token_lifetime,
             throttle: self.throttle,
+            confirm_addresses: self.mail.smtp_url.is_some(),
             password_cost: self.password_cost(),
             password_threads: self.password.threads,
         }
@@ -203,6 +214,7 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         self.password_cost().check().context("configuration: password")?;
+        crate::mail::Postman::of(self)?;
         if !(1..=8).contains(&self.brand.len()) || !self.brand.bytes().all(|b| b.is_ascii_lowercase()) {
             bail!("configuration: brand is 1 to 8 lower-case letters");
         }

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use claviger_issuer::caller::Presented;
 use claviger_issuer::secret::AppKeyCredential;
 
+use crate::oauth::form_decoded;
+
 /// `key:secret` without a scheme, or `Basic` (RFC 7617). `None` when it is no pair, whatever else it is.
 pub(crate) fn pair(req: &HttpRequest, brand: &str) -> Option<AppKeyCredential> {
     let value = req.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -26,11 +28,30 @@ pub(crate) fn presented(req: &HttpRequest, brand: &str) -> Option<Presented> {
 }
 
 /// What follows a scheme, which is compared without case (RFC 9110 §11.1).
-fn with_scheme<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
+pub(crate) fn with_scheme<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
     let (found, rest) = value.trim().split_once(' ')?;
     found.eq_ignore_ascii_case(scheme).then(|| rest.trim())
 }
 
+/// As most clients write it. A key's id has no `%`: where there is one, an OAuth client encoded both parts.
 fn basic(encoded: &str, brand: &str) -> Option<AppKeyCredential> {
-    AppKeyCredential::parse(&String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?, brand)
+    let text = decoded(encoded)?;
+    match text.split_once(':')?.0.contains('%') {
+        true => encoded_pair(&text, brand),
+        false => AppKeyCredential::parse(&text, brand),
+    }
+}
+
+/// As OAuth writes it: both parts are form-encoded (RFC 6749 §2.3.1).
+pub(crate) fn encoded_basic(encoded: &str, brand: &str) -> Option<AppKeyCredential> {
+    encoded_pair(&decoded(encoded)?, brand)
+}
+
+fn encoded_pair(text: &str, brand: &str) -> Option<AppKeyCredential> {
+    let (key, secret) = text.split_once(':')?;
+    AppKeyCredential::of(&form_decoded(key)?, &form_decoded(secret)?, brand)
+}
+
+fn decoded(encoded: &str) -> Option<String> {
+    String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
 }

@@ -97,25 +97,38 @@ impl Place {
         response
     }
 
-    fn login_page(&self, issuer: &Issuer, req: &HttpRequest, shown: &Shown<'_>) -> Answered<HttpResponse> {
+    /// A page with a form that is bound to this browser, for whoever is not signed in.
+    pub(crate) fn with_form(
+        &self,
+        issuer: &Issuer,
+        req: &HttpRequest,
+        page: impl FnOnce(&str) -> Answered<HttpResponse>,
+    ) -> Answered<HttpResponse> {
         let cookies = self.cookies();
         let before = cookies.form(req).filter(|cookie| (16..=64).contains(&cookie.len()));
         let fresh = before.is_none();
         let cookie = before.unwrap_or_else(|| issuer.new_form_binding());
-        let token = issuer.form_token(self.tenant.tenant.id, &cookie);
-        let page = LoginPage {
-            tenant_name: self.name(),
-            base: &self.base,
-            username: shown.username,
-            token: &token,
-            return_to: shown.return_to,
-            problem: shown.problem,
-        };
-        let mut response = respond(shown.status, &page)?;
+        let mut response = page(&issuer.form_token(self.tenant.tenant.id, &cookie))?;
         if fresh {
             response.add_cookie(&cookies.set_form(&cookie)).map_err(|_| Answer::internal())?;
         }
         Ok(response)
+    }
+}
+
+impl Place {
+    fn login_page(&self, issuer: &Issuer, req: &HttpRequest, shown: &Shown<'_>) -> Answered<HttpResponse> {
+        self.with_form(issuer, req, |token| {
+            let page = LoginPage {
+                tenant_name: self.name(),
+                base: &self.base,
+                username: shown.username,
+                token,
+                return_to: shown.return_to,
+                problem: shown.problem,
+            };
+            respond(shown.status, &page)
+        })
     }
 }
 
@@ -189,6 +202,7 @@ pub(crate) async fn sign_in(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
         tenant: &place.tenant,
         username: &username,
         password,
+        scope: None,
         client: None,
         device: device.as_deref(),
         user_agent: user_agent(&req),

@@ -27,8 +27,11 @@ use crate::routes;
         (name = "Keys", description = "API keys"),
         (name = "Audiences", description = "Services with their own shape of token"),
         (name = "Signing keys", description = "What signs tokens"),
+        (name = "Key requests", description = "Developers ask for keys, admins decide"),
         (name = "Applications", description = "What owns API keys"),
+        (name = "Verify", description = "Resource servers and proxies ask whether a caller may"),
         (name = "Users", description = "People"),
+        (name = "Roles", description = "What can be done in a tenant, and by whom"),
         (name = "Tenants", description = "Managed by the admins of the default tenant"),
         (name = "Audit", description = "What was done, by whom"),
         (name = "Operation", description = "Health, and this document"),
@@ -107,8 +110,11 @@ fn within_tenant(mut operations: Value) -> Value {
 
 /// The answers that any operation may give, and any operation that takes credentials.
 fn add_common_errors(operation: &mut Value) {
-    let secured =
-        operation.get("security").and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one.get("bearer").is_some()));
+    let takes = |scheme: &str| {
+        let all = operation.get("security").and_then(Value::as_array);
+        all.is_some_and(|all| all.iter().any(|one| one.get(scheme).is_some()))
+    };
+    let (secured, keyed) = (takes("bearer"), takes("bearer") || takes("basic"));
     let scoped = operation.pointer("/security/0/bearer/0").is_some();
     let body = operation.get("requestBody").is_some();
     let parameter_in = |place: &str| {
@@ -128,6 +134,8 @@ fn add_common_errors(operation: &mut Value) {
     ];
     if secured {
         common.push(("401", "No credentials, or none that hold; see `WWW-Authenticate`"));
+    }
+    if keyed {
         common.push(("429", "Too many failures of this key from this address; see `Retry-After`"));
     }
     if scoped {
@@ -154,11 +162,13 @@ fn add_common_errors(operation: &mut Value) {
         });
         responses.entry(status).or_insert(problem);
     }
+    let problem_schema = json!("#/components/schemas/Problem");
     for (status, response) in responses.iter_mut() {
         // Problems written beside their handlers carry the schema; their media type is said here, once.
         let content = response.get_mut("content").and_then(Value::as_object_mut);
         if status.starts_with(['4', '5'])
             && let Some(content) = content
+            && content.get("application/json").and_then(|json| json.pointer("/schema/$ref")) == Some(&problem_schema)
             && let Some(schema) = content.remove("application/json")
         {
             content.insert("application/problem+json".into(), schema);

@@ -41,6 +41,19 @@ impl PageQuery {
 }
 
 impl<T> Page<T> {
+    /// A list that is short enough to have one page.
+    pub(crate) fn whole<R>(rows: Vec<R>) -> Self
+    where
+        T: From<R>,
+    {
+        Self { items: rows.into_iter().map(T::from).collect(), next: None }
+    }
+
+    /// Each item made into another.
+    pub(crate) fn map<U>(self, each: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(each).collect(), next: self.next }
+    }
+
     /// `id` says how an item is named as `next`. A full page may be followed by an empty one.
     pub(crate) fn of<R>(rows: Vec<R>, limit: u16, id: impl Fn(&R) -> String) -> Self
     where

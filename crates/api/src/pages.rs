@@ -111,6 +111,64 @@ pub(crate) struct LogoutPage<'a> {
     pub(crate) token: &'a str,
 }
 
+/// Where somebody asks for a key.
+#[derive(Template)]
+#[template(path = "request_key.html")]
+pub(crate) struct RequestKeyPage<'a> {
+    /// The tenant's name for people.
+    pub(crate) tenant_name: &'a str,
+    /// `/t/{slug}`.
+    pub(crate) base: &'a str,
+    /// What was typed before; empty at first.
+    pub(crate) app_name: &'a str,
+    /// Likewise.
+    pub(crate) email: &'a str,
+    /// Likewise.
+    pub(crate) reason: &'a str,
+    /// The token against forged forms, sent back as `csrf`.
+    pub(crate) token: &'a str,
+    /// Why the attempt before did not succeed.
+    pub(crate) problem: Option<&'a str>,
+}
+
+/// What a link leads to: a question with one button, because programs open links too.
+#[derive(Template)]
+#[template(path = "button.html")]
+pub(crate) struct ButtonPage<'a> {
+    /// The tenant's name for people.
+    pub(crate) tenant_name: &'a str,
+    /// The heading.
+    pub(crate) title: &'a str,
+    /// What the button does.
+    pub(crate) text: &'a str,
+    /// The application that it is about.
+    pub(crate) about: &'a str,
+    /// Where the button leads: a path of our own.
+    pub(crate) action: &'a str,
+    /// What stands on it.
+    pub(crate) button: &'a str,
+    /// The token against forged forms, sent back as `csrf`.
+    pub(crate) token: &'a str,
+}
+
+/// A key and its secret, shown this once.
+#[derive(Template)]
+#[template(path = "claimed.html")]
+pub(crate) struct ClaimedPage<'a> {
+    /// The tenant's name for people.
+    pub(crate) tenant_name: &'a str,
+    /// The key.
+    pub(crate) api_key: &'a str,
+    /// Its secret.
+    pub(crate) api_secret: &'a str,
+    /// What it may do, space-separated.
+    pub(crate) scopes: &'a str,
+    /// The day on which it ends.
+    pub(crate) ends: Option<&'a str>,
+    /// Where it is exchanged.
+    pub(crate) endpoint: &'a str,
+}
+
 /// A few words: something was done, or could not be, and the way on.
 #[derive(Template)]
 #[template(path = "message.html")]

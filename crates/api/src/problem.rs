@@ -9,6 +9,8 @@ use claviger_issuer::{Failure, Fault, GrantRefused, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::oauth::OAuthError;
+
 /// Why a request was not done. Sent as `application/problem+json` (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
@@ -45,6 +47,8 @@ pub(crate) struct Answer {
     reason: Option<&'static str>,
     retry_after: Option<u64>,
     challenge: Option<String>,
+    /// Written as RFC 6749 §5.2 says, and not as a problem document.
+    oauth: bool,
     /// Logged at the border, never told.
     fault: Option<Fault>,
     /// Said by the answer itself only where the border cannot say it.
@@ -64,6 +68,7 @@ impl Answer {
             reason: None,
             retry_after: None,
             challenge: None,
+            oauth: false,
             fault: None,
             request_id: None,
         }
@@ -76,6 +81,13 @@ impl Answer {
     pub(crate) fn unprocessable(field: impl Into<String>, detail: impl Into<String>) -> Self {
         let mut answer = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail);
         answer.field = Some(field.into()).filter(|field| !field.is_empty());
+        answer
+    }
+
+    /// Credentials are needed, or not good.
+    pub(crate) fn unauthorized(error: &'static str, detail: impl Into<String>) -> Self {
+        let mut answer = Self::new(StatusCode::UNAUTHORIZED, error, detail);
+        answer.challenge = Some("Bearer".into());
         answer
     }
 
@@ -97,6 +109,23 @@ impl Answer {
     pub(crate) fn of_request(mut self, id: &str) -> Self {
         self.request_id = Some(id.to_owned());
         self
+    }
+
+    /// What would let the caller in.
+    pub(crate) fn with_challenge(mut self, challenge: &str) -> Self {
+        self.challenge = Some(challenge.to_owned());
+        self
+    }
+
+    /// The same in OAuth's form (RFC 6749 §5.2). A challenge of other routes is left out of what is no 401.
+    pub(crate) fn in_oauth(mut self, status: StatusCode, error: &'static str) -> Self {
+        self.challenge = self.challenge.filter(|_| status == StatusCode::UNAUTHORIZED);
+        Self { status, error, oauth: true, ..self }
+    }
+
+    /// The kind of problem as a word for programs.
+    pub(crate) fn error(&self) -> &'static str {
+        self.error
     }
 
     /// Its HTTP status.
@@ -140,10 +169,21 @@ impl From<Refusal> for Answer {
                 answer.retry_after = Some(retry_after);
                 answer
             }
+            Refusal::UsedUp { reason, retry_after } => {
+                let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, reason, text);
+                answer.retry_after = Some(retry_after);
+                answer
+            }
+            Refusal::KeyLimit(reason) => Self::new(StatusCode::FORBIDDEN, reason, text),
             Refusal::InvalidScope(_) => Self::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_scope",
                 format!("{text} Ask for less, or leave `scope` out to get all that the key holds."),
+            ),
+            Refusal::InvalidTarget => Self::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_target",
+                format!("{text} Ask an admin to add it to the tenant's settings, or leave `resource` out."),
             ),
             Refusal::WrongLogin => {
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "invalid_credentials", text);
@@ -176,6 +216,12 @@ impl From<Refusal> for Answer {
                 "not_a_person",
                 "This is about a person who logged in, and the caller is a key. Log in at POST /t/{tenant}/v1/login.",
             ),
+            Refusal::ActingForAnother => Self::new(
+                StatusCode::FORBIDDEN,
+                "acting_for_another",
+                "Whoever acts for another does not do this in their name. Use a credential of your own.",
+            ),
+            Refusal::NotExchangeable(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_request", text),
             Refusal::NoSession => {
                 let detail = "Nobody is signed in here, or the session has ended. Sign in at /t/{tenant}/login.";
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
@@ -264,6 +310,10 @@ impl ResponseError for Answer {
         }
         if let Some(id) = &self.request_id {
             response.insert_header(("x-request-id", id.as_str()));
+        }
+        if self.oauth {
+            let error = OAuthError::new(self.error, &self.detail, self.reason);
+            return response.json(error);
         }
         let problem = Problem {
             r#type: format!("urn:claviger:problem:{}", self.error),

@@ -7,12 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::problem::Answer;
-use crate::{account_page, docs, health, login_page, pages, v1, well_known};
+use crate::{account_page, docs, health, login_page, pages, request_pages, v1, well_known};
 
 /// What every tenant serves under `/t/{tenant}`, and the root for whichever tenant the credential names.
 pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
     routes
         .service(v1::authentications::create)
+        .service(v1::token::create)
         .service(v1::me::show)
         .service(v1::refresh::create)
         .service(v1::introspect::introspect)
@@ -37,12 +38,35 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::applications::show)
         .service(v1::applications::change)
         .service(v1::applications::delete)
+        .service(v1::key_requests::list)
+        .service(v1::key_requests::show)
+        .service(v1::key_requests::approve)
+        .service(v1::key_requests::deny)
+        .service(v1::keys::bulk_revoke)
+        .service(v1::keys::self_revoke)
+        .service(v1::keys::create_mine)
+        .service(v1::keys::list_mine)
+        .service(v1::keys::rotate_mine)
+        .service(v1::keys::revoke_mine)
         .service(v1::keys::create)
         .service(v1::keys::list)
         .service(v1::keys::rotate)
         .service(v1::keys::show)
         .service(v1::keys::change)
         .service(v1::keys::revoke)
+        .service(v1::verify::one)
+        .service(v1::verify::batch)
+        .service(v1::ws_tickets::create)
+        .service(v1::roles::create)
+        .service(v1::roles::list)
+        .service(v1::roles::show)
+        .service(v1::roles::change)
+        .service(v1::roles::delete)
+        .service(v1::scopes::put)
+        .service(v1::scopes::list)
+        .service(v1::scopes::delete)
+        .service(v1::scopes::available)
+        .service(v1::audit::export)
         .service(v1::audit::list)
         .service(v1::audiences::create)
         .service(v1::audiences::list)
@@ -56,6 +80,8 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::signing_keys::rotate)
         .service(v1::signing_keys::activate)
         .service(v1::signing_keys::retire)
+        .service(v1::audit::explain)
+        .service(v1::audit::done_in_my_name)
         .service(well_known::jwks);
 }
 
@@ -64,6 +90,14 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
 pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
     routes
         .service(v1::login::create)
+        .service(v1::forward_auth::show)
+        .service(v1::key_requests::create)
+        .service(request_pages::show_request)
+        .service(request_pages::request)
+        .service(request_pages::show_confirm)
+        .service(request_pages::confirm)
+        .service(request_pages::show_claim)
+        .service(request_pages::claim)
         .service(well_known::metadata)
         .service(login_page::show)
         .service(login_page::sign_in)
@@ -72,7 +106,9 @@ pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
         .service(account_page::show)
         .service(account_page::end)
         .service(account_page::end_all)
-        .service(account_page::change_password);
+        .service(account_page::change_password)
+        // Any method and any path behind it: a proxy asks with the request itself.
+        .map(|plain| plain.route("/v1/forward-auth/envoy/{policy}/{asked:.*}", web::route().to(v1::forward_auth::envoy)));
 }
 
 /// What the installation serves.

@@ -10,7 +10,9 @@ use claviger_issuer::{Issuer, TenantEntry};
 use serde_json::json;
 
 use crate::caller::{issuer, request_info};
+use crate::oauth::CLIENT_AUTHENTICATION;
 use crate::problem::{Answer, Answered};
+use crate::v1::token::GrantType;
 
 /// The tenant of the path, or the default one at the root. Signing keys of a disabled tenant stay published, and those
 /// of every tenant while the database is away: whether tokens count is another question.
@@ -108,10 +110,14 @@ fn metadata_of(tenant: &TenantEntry, now: DateTime<Utc>) -> HttpResponse {
     response.json(json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "token_endpoint": format!("{issuer}/v1/token"),
+        "token_endpoint_auth_methods_supported": CLIENT_AUTHENTICATION,
+        "revocation_endpoint": format!("{issuer}/v1/token/revoke"),
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
         "introspection_endpoint": format!("{issuer}/v1/introspect"),
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         // Required by RFC 8414 §2; there is no authorization endpoint.
         "response_types_supported": [],
-        "grant_types_supported": [],
+        "grant_types_supported": GrantType::ALL,
     }))
 }

@@ -179,7 +179,7 @@ async fn an_admin_makes_somebody_who_can_log_in_and_roles_reach_the_next_token()
         assert!(!shown.text.contains("argon2") && !shown.text.contains("password"), "{}", shown.text);
     }
     let created = tenant.audit("user.create").await;
-    assert_eq!(detail(&created[0]), json!({ "roles": ["reader", "writer"], "password": true, "imported": false }));
+    assert_eq!(detail(&created[0]), json!({ "roles": ["reader", "writer"], "scopes": [], "password": true, "imported": false }));
 
     let tokens = tenant.log_in("carol", PASSWORD).await;
     assert_eq!(claims(access_token(&tokens))["roles"], json!(["reader", "writer"]));

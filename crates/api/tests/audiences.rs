@@ -12,6 +12,7 @@ mod support;
 
 use chrono::TimeDelta;
 use claviger_issuer::audit::Actor;
+use claviger_issuer::limits::KeyRule;
 use claviger_issuer::settings::{SigningRule, TenantSettings};
 use claviger_verifier::{Expected, KeySet, verify};
 use jsonwebtoken::jwk::JwkSet;
@@ -24,8 +25,9 @@ const URI: &str = "https://metrics.example";
 
 /// A tenant with an admin, and a person's key.
 async fn set(server: &Server) -> (Tenant<'_>, Key, Key) {
-    let settings =
-        TenantSettings { signing: Some(SigningRule { lead: 3600, ..SigningRule::default() }), ..TenantSettings::default() };
+    let signing = Some(SigningRule { lead: 3600, ..SigningRule::default() });
+    let keys = Some(KeyRule { default_days: None, ..KeyRule::default() });
+    let settings = TenantSettings { signing, keys, ..TenantSettings::default() };
     let tenant = server.tenant_with("acme", settings).await;
     let (admin, key) = (tenant.admin().await, tenant.user_key("grace", &["metrics:read", "metrics:write"]).await);
     (tenant, admin, key)
@@ -168,9 +170,9 @@ async fn the_profile_says_which_claims_there_are() {
     // By hand, for a person, in the same shape; without an end only where that is allowed.
     let entry = server.issuer.tenant("acme").await.unwrap().unwrap();
     let user = key.subject().parse().unwrap();
-    let by_hand = server.issuer.issue_token(&entry, &Actor::operator(), user, Some("cc"), None).await.unwrap();
+    let by_hand = server.issuer.issue_token(&entry, &Actor::operator(), user, Some("cc"), None, None).await.unwrap();
     assert_eq!((claims(&by_hand)["sub"].clone(), names(&by_hand).contains("exp")), (json!("grace"), false));
-    assert!(server.issuer.issue_token(&entry, &Actor::operator(), user, Some("cat"), None).await.is_err());
+    assert!(server.issuer.issue_token(&entry, &Actor::operator(), user, Some("cat"), None, None).await.is_err());
     assert_eq!(tenant.audit("token.issue").await.len(), 1);
 
     // An application is nobody with a name.

@@ -8,6 +8,8 @@
     reason = "a failure here is a failed test"
 )]
 
+#[path = "support/people.rs"]
+mod people;
 mod support;
 
 use std::collections::BTreeMap;
@@ -20,11 +22,12 @@ use claviger_issuer::key::KeyChange;
 use claviger_issuer::scope::MANAGEMENT;
 use claviger_store::id::Owner;
 use jsonwebtoken::{Algorithm, EncodingKey};
-use reqwest::StatusCode;
+use people::{Browser, PASSWORD};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::operations::{Operation, operations};
 use support::wire::{raw, send};
-use support::{Answer, Options, Server, Tenant, UNTHROTTLED, basic, claims, jose_header};
+use support::{Answer, Key, Options, Server, Tenant, UNTHROTTLED, basic, claims, jose_header};
 
 fn bearer(token: &str) -> String {
     format!("Bearer {token}")
@@ -98,10 +101,8 @@ async fn the_scheme_is_compared_without_case_and_only_the_known_ones_count() {
     // Never from the query (RFC 6750 §2.3) and never from a cookie.
     let answer = server.anonymous().get(&format!("/v1/me?access_token={token}")).await;
     assert_eq!(answer.error(), "unauthenticated");
-    let request = server
-        .anonymous()
-        .request(reqwest::Method::GET, "/v1/me")
-        .header("Cookie", format!("token={token}; access_token={token}"));
+    let request =
+        server.anonymous().request(Method::GET, "/v1/me").header("Cookie", format!("token={token}; access_token={token}"));
     assert_eq!(send(request).await.error(), "unauthenticated");
 }
 
@@ -173,7 +174,7 @@ async fn a_token_or_key_of_one_tenant_is_nobody_in_another() {
 }
 
 /// Every operation that is open to all. Whoever adds one adds it here, and says why.
-const OPEN: [&str; 11] = [
+const OPEN: [&str; 12] = [
     "showJwks",
     "showJwksInTenant",
     "showMetadataInTenant",
@@ -184,16 +185,29 @@ const OPEN: [&str; 11] = [
     "showReadiness",
     "showOpenApi",
     "showLoginPageInTenant",
+    "showRequestKeyPageInTenant",
     // Says that nobody is signed in.
     "askToSignOutInTenant",
 ];
 
 /// Operations that take proof of their own, and what they answer to whoever has none.
-const PROOF_OF_THEIR_OWN: [(&str, u16); 10] = [
+const PROOF_OF_THEIR_OWN: [(&str, u16); 19] = [
+    ("revokePresentedKey", 401),
     ("createAuthentication", 404),
     ("logIn", 422),
     ("refreshToken", 422),
+    ("requestToken", 400),
     ("revokeToken", 200),
+    // Of whom the proxy asks about.
+    ("forwardAuth", 403),
+    // Anybody asks, with what is in the body.
+    ("requestKey", 422),
+    ("requestKeyFromPage", 403),
+    // Of a link.
+    ("showConfirmPage", 404),
+    ("confirmFromPage", 403),
+    ("showClaimPage", 404),
+    ("claimFromPage", 403),
     // Pages: without a session they lead to the login page, without their own form's token they do nothing.
     ("signIn", 400),
     ("signOut", 200),
@@ -212,7 +226,18 @@ fn own_proof(operation: &Operation) -> Option<u16> {
 }
 
 /// What only a person has. Keys are told so.
-const PERSONS: [&str; 5] = ["logOut", "listMyLogins", "endMyLogins", "endMyLogin", "changeMyPassword"];
+const PERSONS: [&str; 10] = [
+    "createMyKey",
+    "listMyKeys",
+    "rotateMyKey",
+    "revokeMyKey",
+    "logOut",
+    "listMyLogins",
+    "endMyLogins",
+    "endMyLogin",
+    "changeMyPassword",
+    "listDoneInMyName",
+];
 
 fn is_persons(operation: &Operation) -> bool {
     PERSONS.contains(&operation.root_id())
@@ -224,6 +249,11 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("showMe", None),
         ("introspectToken", None),
         ("logOut", None),
+        ("createMyKey", None),
+        ("listMyKeys", None),
+        ("rotateMyKey", None),
+        ("revokeMyKey", None),
+        ("revokeKeys", Some("keys:write")),
         ("listMyLogins", None),
         ("endMyLogins", None),
         ("endMyLogin", None),
@@ -248,6 +278,25 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("changeKey", Some("keys:write")),
         ("rotateKey", Some("keys:write")),
         ("revokeKey", Some("keys:write")),
+        ("listKeyRequests", Some("keys:read")),
+        ("showKeyRequest", Some("keys:read")),
+        ("approveKeyRequest", Some("keys:write")),
+        ("denyKeyRequest", Some("keys:write")),
+        ("verify", Some("verify")),
+        ("verifyBatch", Some("verify")),
+        ("createWsTicket", None),
+        ("createRole", Some("roles:write")),
+        ("listRoles", Some("roles:read")),
+        ("showRole", Some("roles:read")),
+        ("changeRole", Some("roles:write")),
+        ("deleteRole", Some("roles:write")),
+        ("putScope", Some("roles:write")),
+        ("listScopes", Some("roles:read")),
+        ("deleteScope", Some("roles:write")),
+        ("listAvailablePermissions", Some("roles:read")),
+        ("exportAudit", Some("audit:read")),
+        ("explainDecision", Some("audit:read")),
+        ("listDoneInMyName", None),
         ("listAudit", Some("audit:read")),
         ("createAudience", Some("audiences:write")),
         ("listAudiences", Some("audiences:read")),
@@ -280,8 +329,8 @@ async fn p28_without_credentials_every_operation_but_the_listed_is_401() {
     server.default_tenant().await;
     server.tenant("acme").await;
     let (open, closed): (Vec<_>, Vec<_>) = operations().into_iter().partition(is_open);
-    // Three of those with proof of their own are at the root too.
-    assert_eq!(open.len(), OPEN.len() + PROOF_OF_THEIR_OWN.len() + 3, "an operation of the list is gone");
+    // Five of those with proof of their own are at the root too.
+    assert_eq!(open.len(), OPEN.len() + PROOF_OF_THEIR_OWN.len() + 5, "an operation of the list is gone");
     for operation in &open {
         assert!(!operation.needs_caller, "{}", operation.id);
         let answer = operation.call(&server.anonymous(), &operation.path("acme", "x")).await;
@@ -340,12 +389,19 @@ async fn p28_a_key_without_scopes_may_do_nothing_but_ask_who_it_is() {
     for tenant in [&default, &acme] {
         let key = tenant.app_key("bare", &[]).await;
         let token = server.with(&key.pair()).token().await;
-        let before = tenant.server.issuer.list_audit(tenant.id, None, None, 200).await.unwrap().len();
+        let before = tenant.server.issuer.list_audit(tenant.id, None, None, 1000).await.unwrap();
+        let before = before.iter().filter(|entry| entry.outcome == "ok").count();
+        let mut tickets = 0;
         for operation in operations().into_iter().filter(|operation| operation.needs_caller) {
             for header in [key.basic(), bearer(&token)] {
                 let answer = operation.call(&server.with(&header), &operation.path(&tenant.slug, "x")).await;
                 match needs()[operation.root_id()] {
                     None if is_persons(&operation) => assert_eq!(answer.error(), "not_a_person", "{}", operation.id),
+                    // It holds what the key holds: nothing.
+                    None if operation.root_id() == "createWsTicket" => {
+                        assert_eq!(answer.status, StatusCode::CREATED);
+                        tickets += 1;
+                    }
                     None => assert_eq!(answer.status, StatusCode::OK, "{}", operation.id),
                     Some(scope) => {
                         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}: {}", operation.id, answer.text);
@@ -356,8 +412,9 @@ async fn p28_a_key_without_scopes_may_do_nothing_but_ask_who_it_is() {
                 }
             }
         }
-        let after = tenant.server.issuer.list_audit(tenant.id, None, None, 200).await.unwrap().len();
-        assert_eq!(before, after, "nothing was done");
+        let after = tenant.server.issuer.list_audit(tenant.id, None, None, 1000).await.unwrap();
+        let after = after.iter().filter(|entry| entry.outcome == "ok").count();
+        assert_eq!(before + tickets, after, "nothing was done");
     }
 }
 
@@ -398,6 +455,287 @@ async fn p28_each_management_scope_opens_exactly_its_own_routes() {
     }
     assert_eq!(used.len(), table.len(), "the table names an operation that is gone");
     println!("{cells} cells of operation x scope x tenant x credential");
+}
+
+/// What a kind of caller comes to at an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    /// Past every question of who may: to the thing itself, or to what is wrong with the request.
+    Through,
+    /// 401: nobody.
+    Unknown,
+    /// 403: not with these scopes.
+    Short,
+    /// 403: not a key.
+    NotAPerson,
+    /// 403: not in another's name.
+    Acting,
+}
+
+impl Comes {
+    fn of(answer: &Answer) -> Self {
+        match (answer.status.as_u16(), answer.status.is_server_error()) {
+            (401, _) => Self::Unknown,
+            (403, _) => match answer.error().as_str() {
+                "insufficient_scope" => Self::Short,
+                "not_a_person" => Self::NotAPerson,
+                "acting_for_another" => Self::Acting,
+                other => panic!("{other}: {}", answer.text),
+            },
+            (_, false) => Self::Through,
+            (status, true) => panic!("{status}: {}", answer.text),
+        }
+    }
+}
+
+/// Kinds of callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Nobody,
+    /// A key that holds nothing but what the operation needs; the others of its kind hold everything else, or nothing.
+    KeyWithScope,
+    KeyTokenWithScope,
+    KeyWithAllOthers,
+    KeyTokenWithAllOthers,
+    KeyWithNothing,
+    /// Scopes by a role.
+    PersonWithScope,
+    PersonWithAllOthers,
+    PersonWithNothing,
+    /// The browser of a person who holds everything.
+    Browser,
+    /// Its cookie, at another tenant.
+    BrowserOfAnotherTenant,
+    /// Acts for a person who holds everything.
+    ActingToken,
+    ImpersonationKey,
+    /// Is for WebSockets.
+    Ticket,
+    AdminOfAnotherTenant,
+    AdminTokenOfAnotherTenant,
+    DisabledKey,
+    TokenOfDisabledKey,
+    RevokedKey,
+    ExpiredKey,
+    RefreshToken,
+    UsernameAndPassword,
+}
+
+const KINDS: [Kind; 22] = [
+    Kind::Nobody,
+    Kind::KeyWithScope,
+    Kind::KeyTokenWithScope,
+    Kind::KeyWithAllOthers,
+    Kind::KeyTokenWithAllOthers,
+    Kind::KeyWithNothing,
+    Kind::PersonWithScope,
+    Kind::PersonWithAllOthers,
+    Kind::PersonWithNothing,
+    Kind::Browser,
+    Kind::BrowserOfAnotherTenant,
+    Kind::ActingToken,
+    Kind::ImpersonationKey,
+    Kind::Ticket,
+    Kind::AdminOfAnotherTenant,
+    Kind::AdminTokenOfAnotherTenant,
+    Kind::DisabledKey,
+    Kind::TokenOfDisabledKey,
+    Kind::RevokedKey,
+    Kind::ExpiredKey,
+    Kind::RefreshToken,
+    Kind::UsernameAndPassword,
+];
+
+/// The rule that the servers are held to, in one place.
+fn comes(kind: Kind, operation: &Operation, tenant: &str) -> Comes {
+    let at_root = !operation.id.ends_with("InTenant");
+    let needed = needs()[operation.root_id()];
+    let (persons, platform) = (is_persons(operation), is_platform(operation));
+    let may = |holds: bool, of_default: bool| match needed {
+        None => Comes::Through,
+        Some(_) if holds && (!platform || of_default) => Comes::Through,
+        Some(_) => Comes::Short,
+    };
+    let key = |holds, of_default| if persons { Comes::NotAPerson } else { may(holds, of_default) };
+    let default = tenant == "default";
+    match kind {
+        Kind::KeyWithScope | Kind::KeyTokenWithScope => key(true, default),
+        Kind::KeyWithAllOthers | Kind::KeyTokenWithAllOthers | Kind::KeyWithNothing => key(false, default),
+        Kind::PersonWithScope if persons => Comes::Through,
+        Kind::PersonWithScope => may(true, default),
+        Kind::PersonWithAllOthers | Kind::PersonWithNothing if persons => Comes::Through,
+        Kind::PersonWithAllOthers | Kind::PersonWithNothing => may(false, default),
+        // A cookie has a path, and is taken where the document says so.
+        Kind::Browser if !at_root && (persons || operation.root_id() == "showMe") => Comes::Through,
+        Kind::ActingToken if persons || operation.root_id() == "createWsTicket" => Comes::Acting,
+        Kind::ActingToken => may(false, default),
+        // At the root a credential names its own tenant.
+        Kind::AdminOfAnotherTenant | Kind::AdminTokenOfAnotherTenant if at_root => key(true, false),
+        Kind::Nobody
+        | Kind::Browser
+        | Kind::BrowserOfAnotherTenant
+        | Kind::ImpersonationKey
+        | Kind::Ticket
+        | Kind::AdminOfAnotherTenant
+        | Kind::AdminTokenOfAnotherTenant
+        | Kind::DisabledKey
+        | Kind::TokenOfDisabledKey
+        | Kind::RevokedKey
+        | Kind::ExpiredKey
+        | Kind::RefreshToken
+        | Kind::UsernameAndPassword => Comes::Unknown,
+    }
+}
+
+/// A tenant with a caller of every kind, for every scope.
+struct Cast<'a> {
+    tenant: Tenant<'a>,
+    /// By scope: a key that holds it alone and its token, one that holds all others and its token.
+    keys: BTreeMap<&'static str, [String; 4]>,
+    /// By scope: who holds it alone, and who holds all others.
+    people: BTreeMap<&'static str, [String; 2]>,
+    /// By kind: what they present.
+    others: Vec<(Kind, String)>,
+    /// Another tenant's, under the name that it would have here.
+    foreign_cookie: String,
+}
+
+/// What needs nothing is asked for with nothing.
+const NOTHING: &str = "";
+
+impl<'a> Cast<'a> {
+    async fn of(server: &'a Server, slug: &str, foreign: &Key, foreign_browser: &Browser<'_>) -> Cast<'a> {
+        let tenant = server.tenant(slug).await;
+        let manage = tenant.admin().await;
+        let admin = server.with(&manage.basic());
+        let make = async |path: &str, body: Value| {
+            let answer = admin.post(&tenant.path(path), body).await;
+            assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+            answer.json()
+        };
+        let person = async |name: &str, scopes: &[&str]| {
+            make("/v1/roles", json!({ "name": name, "scopes": scopes })).await;
+            make("/v1/users", json!({ "username": name, "password": PASSWORD, "roles": [name] })).await["id"].clone()
+        };
+        let (mut keys, mut people) = (BTreeMap::new(), BTreeMap::new());
+        for scope in MANAGEMENT.into_iter().chain([NOTHING]) {
+            let name = format!("only.{}", scope.replace(':', "."));
+            let alone: Vec<&str> = Some(scope).filter(|scope| *scope != NOTHING).into_iter().collect();
+            let others: Vec<&str> = MANAGEMENT.into_iter().filter(|one| *one != scope).collect();
+            let (with, without) = (tenant.app_key(&name, &alone).await, tenant.app_key(&format!("not {name}"), &others).await);
+            let tokens = [server.with(&with.pair()).token().await, server.with(&without.pair()).token().await];
+            keys.insert(scope, [with.basic(), bearer(&tokens[0]), without.basic(), bearer(&tokens[1])]);
+            let but = name.replace("only.", "but.");
+            person(&name, &alone).await;
+            person(&but, &others).await;
+            people.insert(scope, [name, but]);
+        }
+        person("boss", &MANAGEMENT).await;
+        let lender = person("lender", &MANAGEMENT).await;
+        let access = tenant.log_in("lender", PASSWORD).await;
+        let token = access["access_token"].as_str().unwrap();
+        let exchange = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", token),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+        ];
+        let lent = send(admin.request(Method::POST, &tenant.path("/v1/token")).form(&exchange)).await.json();
+        assert!(claims(lent["access_token"].as_str().unwrap())["act"]["sub"].is_string());
+        let order = json!({ "user_id": lender, "name": "lent", "scopes": ["events:read"], "agents": ["boss"] });
+        let impersonation = make("/v1/keys", order).await;
+        let pair = |made: &Value| format!("{}:{}", made["api_key"].as_str().unwrap(), made["api_secret"].as_str().unwrap());
+        let ticket = server.with(&bearer(token)).post(&tenant.path("/v1/ws-tickets"), json!({})).await.json();
+        let (disabled, revoked) = (tenant.app_key("off", &MANAGEMENT).await, tenant.app_key("revoked", &MANAGEMENT).await);
+        let orphan = server.with(&disabled.pair()).token().await;
+        let off = admin.patch(&tenant.path(&format!("/v1/keys/{}", disabled.id)), json!({ "disabled": true })).await;
+        assert_eq!(off.status, StatusCode::OK);
+        assert_eq!(admin.delete(&tenant.path(&format!("/v1/keys/{}", revoked.id))).await.status, StatusCode::NO_CONTENT);
+        let application = tenant.application("short-lived").await;
+        let end = server.clock.now() + TimeDelta::seconds(60);
+        let expired =
+            make("/v1/keys", json!({ "application_id": application, "name": "x", "scopes": MANAGEMENT, "expires_at": end }))
+                .await;
+        let others = vec![
+            (Kind::KeyWithNothing, tenant.app_key("bare", &[]).await.basic()),
+            (Kind::ActingToken, bearer(lent["access_token"].as_str().unwrap())),
+            (Kind::ImpersonationKey, basic(&pair(&impersonation))),
+            (Kind::Ticket, bearer(ticket["ticket"].as_str().unwrap())),
+            (Kind::AdminOfAnotherTenant, foreign.basic()),
+            (Kind::AdminTokenOfAnotherTenant, bearer(&server.with(&foreign.pair()).token().await)),
+            (Kind::DisabledKey, disabled.basic()),
+            (Kind::TokenOfDisabledKey, bearer(&orphan)),
+            (Kind::RevokedKey, revoked.basic()),
+            (Kind::ExpiredKey, basic(&pair(&expired))),
+            (Kind::RefreshToken, bearer(access["refresh_token"].as_str().unwrap())),
+            (Kind::UsernameAndPassword, basic(&format!("boss:{PASSWORD}"))),
+        ];
+        let foreign_cookie = format!("__Host-session-{slug}={}", foreign_browser.cookie("session").unwrap());
+        Self { tenant, keys, people, others, foreign_cookie }
+    }
+
+    /// Presents what this kind has. Logs people in anew: some of what they do ends their logins.
+    async fn call(&self, kind: Kind, operation: &Operation, path: &str) -> Answer {
+        let server = self.tenant.server;
+        let needed = needs()[operation.root_id()].unwrap_or(NOTHING);
+        let person = async |name: &str| {
+            let login = self.tenant.log_in(name, PASSWORD).await;
+            bearer(login["access_token"].as_str().unwrap())
+        };
+        let with_cookie = async |cookie: &str| {
+            let request = operation.request(&server.anonymous(), path);
+            send(request.header("Cookie", cookie).header("Sec-Fetch-Site", "same-origin")).await
+        };
+        let header = match kind {
+            Kind::Nobody => return operation.call(&server.anonymous(), path).await,
+            Kind::Browser => {
+                let browser = Browser::signed_in(&self.tenant, "boss", PASSWORD).await;
+                let cookie = format!("{}={}", browser.name("session"), browser.cookie("session").unwrap());
+                return with_cookie(&cookie).await;
+            }
+            Kind::BrowserOfAnotherTenant => return with_cookie(&self.foreign_cookie).await,
+            Kind::KeyWithScope => self.keys[needed][0].clone(),
+            Kind::KeyTokenWithScope => self.keys[needed][1].clone(),
+            Kind::KeyWithAllOthers => self.keys[needed][2].clone(),
+            Kind::KeyTokenWithAllOthers => self.keys[needed][3].clone(),
+            Kind::PersonWithScope => person(&self.people[needed][0]).await,
+            Kind::PersonWithAllOthers => person(&self.people[needed][1]).await,
+            Kind::PersonWithNothing => person(&self.people[NOTHING][0]).await,
+            other => self.others.iter().find(|(kind, _)| *kind == other).unwrap().1.clone(),
+        };
+        operation.call(&server.with(&header), path).await
+    }
+}
+
+#[actix_web::test]
+async fn p28_every_kind_of_caller_at_every_route() {
+    let server = Server::start_with(Options { throttle: UNTHROTTLED, ..Options::default() }).await;
+    let elsewhere = server.tenant("elsewhere").await;
+    elsewhere.user("stranger", Some(PASSWORD)).await;
+    let (foreign, browser) = (elsewhere.admin().await, Browser::signed_in(&elsewhere, "stranger", PASSWORD).await);
+    let casts = [Cast::of(&server, "default", &foreign, &browser).await, Cast::of(&server, "acme", &foreign, &browser).await];
+    server.clock.advance(TimeDelta::seconds(61));
+    server.settle().await;
+    let all: Vec<Operation> = operations().into_iter().filter(|operation| operation.needs_caller).collect();
+    let (mut cells, mut mismatches) = (0, Vec::new());
+    for cast in &casts {
+        for operation in &all {
+            let path = operation.path_of_nothing(&cast.tenant.slug);
+            for kind in KINDS {
+                let answer = cast.call(kind, operation, &path).await;
+                let (expected, came) = (comes(kind, operation, &cast.tenant.slug), Comes::of(&answer));
+                cells += 1;
+                if came != expected {
+                    mismatches.push(format!(
+                        "{kind:?} at {} of {}: {came:?}, not {expected:?}: {}",
+                        operation.id, cast.tenant.slug, answer.text
+                    ));
+                }
+            }
+        }
+    }
+    println!("{cells} cells of operation x kind of caller x tenant, {} mismatches", mismatches.len());
+    assert_eq!(cells, casts.len() * all.len() * KINDS.len());
+    assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
 }
 
 #[actix_web::test]
@@ -488,7 +826,7 @@ async fn a_tokens_key_owner_and_tenant_must_still_stand() {
     let platform = server.with(&admin.basic());
     let acme_admin = acme.admin().await;
     let manage = server.with(&acme_admin.basic());
-    let issue = async |key: &support::Key| server.with(&key.pair()).token().await;
+    let issue = async |key: &Key| server.with(&key.pair()).token().await;
     let state = async |token: &str| {
         server.settle().await;
         server.with(&bearer(token)).get("/v1/me").await
@@ -528,7 +866,7 @@ async fn p27_p33_nobody_hands_out_a_management_scope_that_they_do_not_hold() {
     let tenant = server.default_tenant().await;
     let admin = tenant.admin().await;
     let application = tenant.application("portal").await;
-    let clerk = tenant.app_key("clerk", &["keys:write", "keys:read"]).await;
+    let clerk = tenant.app_key("clerk", &["events:read", "keys:write", "keys:read"]).await;
     let plain = tenant.key_of(Owner::Application(application), &["events:read"]).await;
     let token = server.with(&clerk.pair()).token().await;
     let count = async || server.issuer.list_keys(tenant.id, None, None, 200).await.unwrap().len();
@@ -554,17 +892,27 @@ async fn p27_p33_nobody_hands_out_a_management_scope_that_they_do_not_hold() {
     }
     assert_eq!(count().await, keys);
     assert_eq!(server.issuer.find_key(tenant.id, &plain.key_id()).await.unwrap().scopes, ["events:read"]);
-    assert_eq!(server.issuer.find_key(tenant.id, &clerk.key_id()).await.unwrap().scopes, ["keys:read", "keys:write"]);
+    assert_eq!(
+        server.issuer.find_key(tenant.id, &clerk.key_id()).await.unwrap().scopes,
+        ["events:read", "keys:read", "keys:write"]
+    );
     assert!(tenant.audit("key.rotate").await.is_empty());
     assert!(tenant.audit("key.update").await.is_empty());
     assert_eq!(server.with(&admin.basic()).get("/v1/me").await.status, StatusCode::OK, "its secret is the same");
 
-    // What a clerk holds, and what is no management scope, may be handed on.
+    // What a clerk holds may be handed on, and nothing else: but who may write roles says what the tenant's own scopes are.
     let caller = server.with(&clerk.basic());
-    for scopes in [json!(["events:read", "anything:else"]), json!(["keys:read", "keys:write"])] {
-        let order = json!({ "application_id": application, "name": "fine", "scopes": scopes });
-        assert_eq!(caller.post("/v1/keys", order).await.status, StatusCode::CREATED, "{scopes}");
-    }
+    let order = |scopes: Value| json!({ "application_id": application, "name": "fine", "scopes": scopes });
+    let answer = caller.post("/v1/keys", order(json!(["events:read", "keys:read", "keys:write"]))).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert_eq!(caller.post("/v1/keys", order(json!(["events:write"]))).await.error(), "insufficient_scope");
+    let other = tenant.key_of(Owner::Application(application), &["events:write"]).await;
+    let rotate = format!("/v1/keys/{}/rotate", other.id);
+    assert_eq!(caller.post(&rotate, json!({ "grace_seconds": 0 })).await.error(), "insufficient_scope");
+    let clerk = tenant.app_key("chief clerk", &["keys:write", "keys:read", "roles:write"]).await;
+    let caller = server.with(&clerk.basic());
+    let answer = caller.post("/v1/keys", order(json!(["events:read", "anything:else"]))).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     let answer = caller.post(&format!("/v1/keys/{}/rotate", plain.id), json!({ "grace_seconds": 0 })).await;
     assert_eq!(answer.status, StatusCode::CREATED);
     // A token that was narrowed hands on what it was narrowed to, not what its key holds.

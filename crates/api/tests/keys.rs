@@ -84,11 +84,14 @@ async fn a_new_key_shows_its_secret_once_and_the_database_never_holds_it() {
     let mut view = made.clone();
     view.as_object_mut().unwrap().remove("api_secret");
     let expected = json!({
-        "api_key": id, "name": "production", "application_id": scene.application, "user_id": null, "scopes": ["events:read"],
+        "api_key": id, "name": "production", "application_id": scene.application, "user_id": null, "scopes": ["events:read"], "roles": [],
         "token_lifetime": null, "refresh": false, "status": "active", "created_at": made["created_at"],
-        "created_by": format!("key:{}", scene.admin.id), "expires_at": null, "last_used_at": null,
+        "created_by": format!("key:{}", scene.admin.id), "expires_at": server.clock.now() + TimeDelta::days(365),
+        "allowed_ips": [], "transports": [], "rate_limit": null, "quota": null,
+        "last_used_at": null, "last_used_network": null, "last_used_agent": null,
     });
     assert_eq!(view, expected);
+    view["verdict"] = json!("active");
 
     let shown = caller.get(&format!("/v1/keys/{id}")).await;
     assert_eq!(shown.json(), view);
@@ -578,6 +581,7 @@ async fn p29_what_is_not_the_callers_to_set_is_refused_and_never_applied() {
     }
     let mut expected = made.clone();
     expected.as_object_mut().unwrap().remove("api_secret");
+    expected["verdict"] = json!("active");
     assert_eq!(caller.get(&path).await.json(), expected);
     assert_eq!(scene.exchange(&pair(&made)).await, StatusCode::CREATED);
     assert!(scene.tenant.audit("key.update").await.is_empty() && scene.tenant.audit("key.rotate").await.is_empty());

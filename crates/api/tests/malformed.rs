@@ -121,16 +121,18 @@ fn judge(request: &Request, heard: &Heard) -> Result<(), String> {
     if status < 400 || request.head_only || status == 403 && is_page {
         return Ok(());
     }
-    if answer.header("content-type") != Some("application/problem+json") {
+    // The token endpoint refuses in a form of its own (RFC 6749 §5.2).
+    let oauth = answer.header("content-type") == Some("application/json");
+    if !oauth && answer.header("content-type") != Some("application/problem+json") {
         return Err(format!("answered {status} as {:?}", answer.header("content-type")));
     }
     if answer.header("cache-control") != Some("no-store") {
         return Err(format!("answered {status} to be cached"));
     }
     let problem: Value = serde_json::from_slice(&answer.body).map_err(|error| format!("a problem that is not JSON: {error}"))?;
-    let filled =
-        ["type", "title", "detail", "error"].iter().all(|name| problem[name].as_str().is_some_and(|text| !text.is_empty()));
-    match filled && problem["status"] == status {
+    let members: &[&str] = if oauth { &["error", "error_description"] } else { &["type", "title", "detail", "error"] };
+    let filled = members.iter().all(|name| problem[name].as_str().is_some_and(|text| !text.is_empty()));
+    match filled && (oauth || problem["status"] == status) {
         true => Ok(()),
         false => Err(format!("an incomplete problem: {problem}")),
     }

@@ -62,7 +62,7 @@ async fn a_user_is_made_shown_changed_and_deleted() {
     let made = make(&caller, "/v1/users", json!({ "username": "Alice", "email": " Dev@Example.COM " })).await;
     let path = format!("/v1/users/{}", id(&made));
     let expected = json!({
-        "id": id(&made), "username": "Alice", "email": "dev@example.com", "roles": [], "status": "active", "created_at": json!(server.clock.now()),
+        "id": id(&made), "username": "Alice", "email": "dev@example.com", "roles": [], "scopes": [], "status": "active", "created_at": json!(server.clock.now()),
     });
     assert_eq!(made, expected);
     assert_eq!(caller.get(&path).await.json(), expected);
@@ -133,7 +133,7 @@ async fn an_application_is_made_shown_changed_and_deleted() {
     let made = make(&caller, "/v1/applications", json!({ "name": "Portal", "token_lifetime": 60 })).await;
     let path = format!("/v1/applications/{}", id(&made));
     let expected = json!({
-        "id": id(&made), "name": "Portal", "token_lifetime": 60, "status": "active", "created_at": json!(server.clock.now()),
+        "id": id(&made), "name": "Portal", "token_lifetime": 60, "scopes": null, "roles": [], "status": "active", "created_at": json!(server.clock.now()),
     });
     assert_eq!(made, expected);
     assert_eq!(caller.get(&path).await.json(), expected);
@@ -303,8 +303,15 @@ async fn p29_what_is_not_the_callers_to_set_is_refused_and_never_applied() {
             ("is_admin", json!(true)),
             ("scopes", json!(["tenants:write"])),
         ] {
-            if path == "/v1/users" && name == "roles" {
-                // Those of a user are its admins' to set.
+            if ["roles", "scopes"].contains(&name) {
+                // Those are its admins' to set, as far as they hold them themselves.
+                let admin = if name == "roles" { json!(["tenant-admin"]) } else { value.clone() };
+                let clerk = tenant.app_key(&format!("clerk {path} {name}"), &["users:write", "applications:write"]).await;
+                let caller = server.with(&clerk.basic());
+                let mut body = valid.clone();
+                body[name] = admin.clone();
+                assert_eq!(caller.post(path, body).await.error(), "insufficient_scope", "{path} {name}");
+                assert_eq!(caller.patch(&one, json!({ name: admin })).await.error(), "insufficient_scope", "{path} {name}");
                 continue;
             }
             let mut body = valid.clone();

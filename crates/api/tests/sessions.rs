@@ -524,7 +524,12 @@ async fn a_session_is_a_person_and_not_an_admin() {
     let browser = Browser::signed_in(&tenant, "alice", PASSWORD).await;
     for path in ["/v1/users", "/v1/keys", "/v1/applications", "/v1/audit"] {
         let answer = Answer::of(browser.request(Method::GET, path).send().await.unwrap()).await;
-        assert_eq!((answer.status, answer.error().as_str()), (StatusCode::FORBIDDEN, "insufficient_scope"), "{path}");
+        assert_eq!((answer.status, answer.error().as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"), "{path}");
+    }
+    // Nor does it ask about tokens, or have tickets made that would outlive it.
+    for path in ["/v1/introspect", "/v1/ws-tickets"] {
+        let answer = Answer::of(browser.request(Method::POST, path).form(&[("token", "x")]).send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.error().as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"), "{path}");
     }
     // A header counts before a cookie: a bad one is not made good by it.
     let request = browser.request(Method::GET, "/v1/me").header("Authorization", "Bearer nonsense");

@@ -276,7 +276,7 @@ async fn a_token_without_an_end_keeps_its_key_published_until_it_is_called_back(
     let (tenant, admin, _) = by_hand(&server).await;
     let user = tenant.user("ada", None).await;
     let entry = server.issuer.tenant("acme").await.unwrap().unwrap();
-    let unending = server.issuer.issue_token(&entry, &Actor::operator(), user, None, None).await.unwrap();
+    let unending = server.issuer.issue_token(&entry, &Actor::operator(), user, None, None, None).await.unwrap();
     rotate(&server, &admin, false).await;
     server.clock.advance(HOUR);
     rotate(&server, &admin, false).await;

@@ -273,9 +273,12 @@ async fn p30_a_key_handed_to_the_wrong_owner_kind_stays_in_its_tenant() {
         owner: b.person.owner,
         name: "n".into(),
         scopes: vec![],
+        roles: Vec::new(),
+        acting: Default::default(),
         token_lifetime: None,
         refresh: false,
         expires_at: None,
+        limits: claviger_issuer::limits::KeyLimits::default(),
         import: None,
     };
     let actor = claviger_issuer::audit::Actor::operator();

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::audit::{Actor, append};
 use crate::caller::Caller;
 use crate::directory::TenantEntry;
+use crate::grant::check_not_above;
 use crate::login::Login;
 use crate::{Failure, Fault, Issuer, Refusal};
 
@@ -69,6 +70,7 @@ impl Issuer {
             tenant: &person.tenant,
             username: &user.username,
             password: current,
+            scope: None,
             client: None,
             device,
             user_agent: None,
@@ -91,6 +93,7 @@ impl Issuer {
     /// An admin gives somebody a password. All that person's logins end.
     pub async fn set_password(&self, tenant: &TenantEntry, actor: &Actor, id: UserId, new: SecretString) -> Result<(), Failure> {
         let user = self.find_user(tenant.tenant.id, id).await?;
+        check_not_above(tenant, actor, &user)?;
         let hash = self.new_password(tenant, &user.username, user.email.as_deref(), new).await?;
         self.put_password(tenant.tenant.id, actor, id, &hash, None, "user.password_set").await
     }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use claviger_store::attempt::{Bucket, Counted as Row};
+pub(crate) use claviger_store::attempt::Bucket;
+use claviger_store::attempt::Counted as Row;
 use claviger_store::id::TenantId;
 use claviger_store::{Store, StoreError};
 use moka::sync::Cache;

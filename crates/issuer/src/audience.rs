@@ -25,7 +25,7 @@ pub(crate) const LONGEST_AUDIENCE: usize = 255;
 /// Most claims that a profile adds, and the most bytes that they may take as JSON.
 const MOST_EXTRA: (usize, usize) = (20, 2048);
 /// Claims with a meaning of their own, which a profile cannot make up.
-const RESERVED: [&str; 20] = [
+const RESERVED: [&str; 22] = [
     "iss",
     "sub",
     "aud",
@@ -46,6 +46,8 @@ const RESERVED: [&str; 20] = [
     "cnf",
     "nonce",
     "auth_time",
+    "allowed_ips",
+    "narrowed",
 ];
 
 /// What `sub` says.

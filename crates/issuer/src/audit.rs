@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::random::Random;
 use crate::scope::ScopeSet;
 use crate::settings::RequestInfo;
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Fault, Issuer};
 
 /// How a deed ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Actor {
             name: "operator:cli".into(),
             subject: String::new(),
             authority: Authority::Operator,
-            request: RequestInfo { id: String::new(), address: None },
+            request: RequestInfo::new(String::new(), None),
         }
     }
 
@@ -362,6 +362,53 @@ impl Follower {
     }
 }
 
+/// Checks an export: one unbroken part of a tenant's chain, wherever it begins.
+pub struct ExportChecker {
+    tenant: TenantId,
+    follower: Option<Follower>,
+    anchor: Option<Anchor>,
+}
+
+impl ExportChecker {
+    /// For the export of a tenant's trail that must hold the anchor, if there is one.
+    #[must_use]
+    pub fn new(tenant: TenantId, anchor: Option<Anchor>) -> Self {
+        Self { tenant, follower: None, anchor }
+    }
+
+    /// The next entry. What stands before the first one is not known, unless it is the first of all.
+    pub fn step(&mut self, tenant: TenantId, entry: &Entry) -> Result<(), Broken> {
+        if tenant != self.tenant {
+            return Err(Broken::Gap { seq: entry.seq });
+        }
+        match &mut self.follower {
+            Some(follower) => follower.step(entry),
+            None => {
+                let mut follower = match entry.seq {
+                    1 => Follower { seq: 0, hash: first_hash(tenant), anchor: self.anchor.clone() },
+                    seq => Follower { seq, hash: entry.hash.clone(), anchor: self.anchor.clone() },
+                };
+                if entry.seq == 1 {
+                    follower.step(entry)?;
+                } else if self.anchor.as_ref().is_some_and(|anchor| anchor.seq == entry.seq && anchor.hash != entry.hash) {
+                    return Err(Broken::AnchorMissing { seq: entry.seq });
+                }
+                self.follower = Some(follower);
+                Ok(())
+            }
+        }
+    }
+
+    /// Its end, to be written down elsewhere as the next anchor.
+    pub fn end(self) -> Result<Anchor, Broken> {
+        let Some(follower) = self.follower else { return Err(Broken::NoHead) };
+        match self.anchor {
+            Some(anchor) if anchor.seq > follower.seq => Err(Broken::AnchorMissing { seq: anchor.seq }),
+            _ => Ok(Anchor { seq: follower.seq, hash: follower.hash }),
+        }
+    }
+}
+
 impl Issuer {
     /// Checks a tenant's whole chain. Returns its end, to be written down elsewhere as the next anchor.
     pub async fn verify_audit(&self, tenant: TenantId, anchor: Option<Anchor>) -> Result<Result<Anchor, Broken>, Failure> {
@@ -386,22 +433,6 @@ impl Issuer {
             return Ok(Err(broken));
         }
         Ok(follower.end(&head).map(|()| Anchor { seq: head.seq, hash: head.hash }))
-    }
-
-    /// Entries newest first, before the given number; of one action if asked.
-    pub async fn list_audit(
-        &self,
-        tenant: TenantId,
-        action: Option<&str>,
-        before: Option<i64>,
-        limit: u16,
-    ) -> Result<Vec<Entry>, Failure> {
-        let is_action = |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'.' | b'_'));
-        if action.is_some_and(|action| !is_action(action)) {
-            return Err(Refusal::invalid("action", "an action is a word such as `key.create`").into());
-        }
-        let mut tx = self.store.begin_in(tenant).await?;
-        Ok(tx.tenant(tenant).await?.list_audit(action, before, limit).await?)
     }
 }
 

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use claviger_store::api_key::SecretMac;
 use claviger_store::id::{KeyId, TenantId};
 use claviger_store::signing_key::Algorithm;
+use claviger_verifier::{Expected, KeySet, verify};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
@@ -22,12 +23,15 @@ use crate::random::Random;
 use crate::scope::ScopeSet;
 use crate::secret::{AppKeyCredential, Peppers, new_key_id, new_secret};
 
+const ISSUER: &str = "http://127.0.0.1:8080/t/bench";
+
 /// One key, one tenant, in memory.
 pub struct BareExchange {
     random: Random,
     peppers: Peppers,
     keys: HashMap<KeyId, SecretMac>,
     signer: Signer,
+    published: KeySet,
     tenant: TenantId,
     scope: ScopeSet,
     pair: SecretString,
@@ -44,9 +48,11 @@ impl BareExchange {
         let (_, mac) = peppers.hash(&key, &secret)?;
         let (public, private) = generate(Algorithm::EdDsa, &random).ok()?;
         let signer = Signer::new(&public, &private).ok()?;
+        let mut published = KeySet::new();
+        public.insert_into(&mut published).ok()?;
         let pair = SecretString::from(format!("{key}:{}", secret.expose_secret()));
         let (tenant, scope) = (TenantId(random.uuid()), ScopeSet::granted(&["events:read"]).ok()?);
-        Some(Self { random, peppers, keys: HashMap::from([(key, mac)]), signer, tenant, scope, pair })
+        Some(Self { random, peppers, keys: HashMap::from([(key, mac)]), signer, published, tenant, scope, pair })
     }
 
     /// `key:secret`.
@@ -64,20 +70,30 @@ impl BareExchange {
             return None;
         }
         let grant = Grant {
-            issuer: "http://127.0.0.1:8080/t/bench",
-            audience: "http://127.0.0.1:8080/t/bench",
+            issuer: ISSUER,
+            audience: ISSUER,
             tenant: self.tenant,
             subject: "01a204ff-0464-7be5-8cc0-5629b4f9f80e",
             client_id: "01a204ff-0464-7be5-8cc0-5629b4f9f80e",
             key: Some(&key),
             family: None,
             username: None,
+            actor: None,
             roles: None,
             scope: &self.scope,
+            allowed_ips: &[],
+            narrowed: false,
             lifetime: Some(86_400),
             not_after: None,
         };
         mint(&self.signer, &grant, Clock::System.now(), &self.random).ok().map(|minted| minted.jwt)
+    }
+
+    /// Check the signature of one of its tokens, read the claims, judge them.
+    #[must_use]
+    pub fn check(&self, jwt: &str) -> bool {
+        let expected = Expected { issuer: ISSUER, audience: Some(ISSUER), leeway_seconds: 0 };
+        verify(jwt, &self.published, &expected, Clock::System.now().timestamp()).is_ok()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who is calling: a bearer token of the tenant, a key itself, or a person's browser.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,16 +8,18 @@ use chrono::{DateTime, Utc};
 use claviger_store::id::{FamilyId, KeyId, SessionId, TenantId, TokenId, UserId};
 use claviger_store::issued_token::{IssuedToken, UNENDING};
 use claviger_store::user::User;
-use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, unverified_issuer, verify_with};
+use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, judge, unverified_issuer, verify_with};
 
+use crate::acting::Acting;
 use crate::audit::{Actor, Authority};
+use crate::checked_token::TokenHash;
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
 use crate::scope::ScopeSet;
 use crate::secret::AppKeyCredential;
 use crate::settings::RequestInfo;
 use crate::standing::{LoginNow, OwnerNow, standing};
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Fault, Issuer, Refusal, rights};
 
 /// What a caller presents.
 pub enum Presented {
@@ -94,6 +97,14 @@ impl Principal {
         }
     }
 
+    /// Its roles now.
+    pub(crate) fn roles(&self) -> Vec<String> {
+        match self {
+            Self::Key(key) => key.roles(),
+            Self::Person(person) => person.user().map(|user| user.roles.clone()).unwrap_or_default(),
+        }
+    }
+
     /// Its tenant.
     pub(crate) fn tenant_id(&self) -> TenantId {
         match self {
@@ -106,7 +117,7 @@ impl Principal {
     pub(crate) fn scopes(&self) -> ScopeSet {
         match self {
             Self::Key(key) => key.scopes().clone(),
-            Self::Person(_) => ScopeSet::default(),
+            Self::Person(person) => person.user().map(|user| rights::of_person(&person.tenant, user)).unwrap_or_default(),
         }
     }
 }
@@ -118,6 +129,8 @@ pub struct Caller {
     pub principal: Principal,
     /// What may be done: what was granted, as far as it is still held.
     pub scopes: ScopeSet,
+    /// Who acts for the principal, where that is somebody else.
+    pub acting: Option<Acting>,
     /// Seconds since 1970 at which the token ends; `None` for what does not end.
     pub token_ends: Option<i64>,
     /// The request.
@@ -169,6 +182,10 @@ impl Caller {
                 (name.clone(), name)
             }
         };
+        let (name, subject) = match &self.acting {
+            Some(acting) => (acting.name.clone(), subject),
+            None => (name, subject),
+        };
         Actor { name, subject, authority: Authority::Scopes(self.scopes.clone()), request: self.request.clone() }
     }
 }
@@ -176,7 +193,11 @@ impl Caller {
 /// A token of ours that is good now.
 pub(crate) struct VerifiedToken {
     pub(crate) principal: Principal,
-    pub(crate) token: AccessToken,
+    /// What it may do now: what was granted, as far as it is still held.
+    pub(crate) scopes: ScopeSet,
+    /// Who acts for it.
+    pub(crate) acting: Option<Acting>,
+    pub(crate) token: Arc<AccessToken>,
     pub(crate) id: TokenId,
     /// Its `exp`, or what stands for none.
     pub(crate) kept_until: DateTime<Utc>,
@@ -184,12 +205,14 @@ pub(crate) struct VerifiedToken {
 }
 
 /// Which audience a token must be for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum For {
     /// This issuer's own endpoints.
     Us,
     /// Anybody: who only asks about it.
     Anybody,
+    /// Whoever it was issued for, but signed by the tenant's own keys: nothing that only an audience's key vouches for.
+    AnybodyByUs,
 }
 
 /// Whether a record is that of a token. One for an audience may leave claims out, and name its subject otherwise.
@@ -197,7 +220,7 @@ fn is_of(record: &IssuedToken, token: &AccessToken, whose: For) -> bool {
     let kept = record.key.as_ref().map(KeyId::as_str);
     match whose {
         For::Us => kept == token.key_id.as_deref() && record.subject == token.subject,
-        For::Anybody => token.key_id.as_deref().is_none_or(|key| Some(key) == kept),
+        For::Anybody | For::AnybodyByUs => token.key_id.as_deref().is_none_or(|key| Some(key) == kept),
     }
 }
 
@@ -212,14 +235,20 @@ impl Issuer {
         let now = self.clock.now();
         match presented {
             Presented::Token(token) => {
-                let VerifiedToken { principal, token, .. } = self.verify_token(tenant, &token, For::Us, now).await?;
-                let scopes = ScopeSet::kept(&token.scope).intersection(&principal.scopes());
-                Ok(Caller { principal, scopes, token_ends: token.expires_at, request })
+                let VerifiedToken { principal, scopes, acting, token, .. } =
+                    self.verify_token(tenant, &token, For::Us, now).await?;
+                if let Principal::Key(key) = &principal {
+                    self.use_key(key, &request, now).await.map_err(|failure| match failure {
+                        Failure::Refusal(Refusal::KeyLimit(_)) => KEY_GONE.into(),
+                        failure => failure,
+                    })?;
+                }
+                Ok(Caller { principal, scopes, acting, token_ends: token.expires_at, request })
             }
             Presented::Pair(credential) => match self.verify_pair(tenant, credential, &request, now).await {
                 Ok(key) => {
                     let scopes = key.scopes().clone();
-                    Ok(Caller { scopes, principal: Principal::Key(key), token_ends: None, request })
+                    Ok(Caller { scopes, principal: Principal::Key(key), acting: None, token_ends: None, request })
                 }
                 Err(Failure::Refusal(Refusal::InvalidPair)) => Err(Refusal::Unauthenticated.into()),
                 Err(failure) => Err(failure),
@@ -236,8 +265,13 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Result<VerifiedToken, Failure> {
         let invalid = |why| Failure::from(Refusal::InvalidToken(why));
+        let hash = TokenHash::of(token, whose);
+        let before = self.checked.get(&hash);
         // The issuer that the token claims only chooses the keys to check it with.
-        let claimed = unverified_issuer(token).ok_or_else(|| invalid("it is malformed"))?;
+        let claimed = match &before {
+            Some(before) => Cow::Borrowed(before.issuer()),
+            None => Cow::Owned(unverified_issuer(token).ok_or_else(|| invalid("it is malformed"))?),
+        };
         let slug = self.settings.slug_of_issuer(&claimed).ok_or_else(|| invalid("it is from another issuer"))?;
         if tenant.is_some_and(|tenant| tenant.tenant.slug != slug) {
             return Err(invalid("it is from another issuer"));
@@ -245,9 +279,14 @@ impl Issuer {
         let entry = self.directory.tenant_by_slug(slug).await?.ok_or_else(|| invalid("it is from another issuer"))?;
         let audience = (whose == For::Us).then_some(entry.issuer.as_str());
         let expected = Expected { issuer: &entry.issuer, audience, leeway_seconds: 0 };
+        let now_unix = now.timestamp();
         // What an audience's own key signed opens nothing here.
-        let keys = if whose == For::Us { &entry.published.keys } else { &entry.published.all_keys };
-        let verified = verify_with(token, keys, &expected, Expiry::Optional, now.timestamp());
+        let keys = if whose == For::Anybody { &entry.published.all_keys } else { &entry.published.keys };
+        let verified = match before.as_ref().and_then(|before| before.under(&entry)) {
+            Some(token) => judge(token, &expected, now_unix).map(|()| token.clone()),
+            None => verify_with(token, keys, &expected, Expiry::Optional, now_unix)
+                .map(|token| self.checked.keep(hash, token, &entry)),
+        };
         let token = verified.map_err(|rejection| {
             invalid(match rejection {
                 Rejection::Expired => "it has expired",
@@ -264,42 +303,69 @@ impl Issuer {
         let is_it = |record: &Arc<IssuedToken>| record.expires_at == kept_until && is_of(record, &token, whose);
         let record = record.filter(|record| is_it(record) && record.revoked.is_none() && record.family == family);
         let record = record.ok_or_else(|| invalid("it was called back"))?;
-        let principal = self.principal_of(&entry, &record, now).await?;
-        Ok(VerifiedToken { principal, token, id, kept_until, family })
+        let (principal, granted) = self.principal_of(&entry, &record, now).await?;
+        let scopes = match (&principal, granted) {
+            (Principal::Person(person), Some(granted)) if !token.narrowed => {
+                rights::of_login(&person.tenant, person.user()?, &granted)
+            }
+            _ => ScopeSet::kept(&token.scope).intersection(&principal.scopes()),
+        };
+        let Some(actor) = &token.actor else {
+            return Ok(VerifiedToken { principal, scopes, acting: None, token, id, kept_until, family });
+        };
+        let acting = self.acting_now(&entry, &actor.subject, &principal, &scopes).await?;
+        let (acting, scopes) = acting.ok_or_else(|| invalid("whoever it lets act may not act"))?;
+        Ok(VerifiedToken { principal, scopes, acting: Some(acting), token, id, kept_until, family })
     }
 
-    /// Whom a token stands for, if they may still act.
+    /// Whom a token stands for, if they may still act, and what was granted to the login that it stands on.
     async fn principal_of(
         &self,
         entry: &Arc<TenantEntry>,
         record: &IssuedToken,
         now: DateTime<Utc>,
-    ) -> Result<Principal, Failure> {
-        let ended = |why| Failure::from(Refusal::InvalidToken(why));
+    ) -> Result<(Principal, Option<Vec<String>>), Failure> {
+        self.principal_now(entry, record.key.as_ref(), record.subject.parse().ok(), record.family, now).await
+    }
+
+    /// The key, or else the person, that something was given to, if they may still act, and what was granted to the login that
+    /// it stands on.
+    pub(crate) async fn principal_now(
+        &self,
+        entry: &Arc<TenantEntry>,
+        key: Option<&KeyId>,
+        user: Option<UserId>,
+        family: Option<FamilyId>,
+        now: DateTime<Utc>,
+    ) -> Result<(Principal, Option<Vec<String>>), Failure> {
         let tenant = entry.tenant.id;
-        let login = match record.family {
+        let login = match family {
             None => None,
             Some(id) => {
-                let family = self.directory.family(tenant, id).await?.ok_or_else(|| ended("its login has ended"))?;
+                let ended = Refusal::InvalidToken("its login has ended");
+                let family = self.directory.family(tenant, id).await?.ok_or(ended)?;
                 if !self.client_stands(tenant, &family).await? {
-                    return Err(ended("the client that it was given to may not act"));
+                    return Err(Refusal::InvalidToken("the client that it was given to may not act").into());
                 }
-                Some((id, LoginNow::from(&*family)))
+                Some((id, LoginNow::from(&*family), family.scope.clone()))
             }
         };
-        let now_login = login.map(|(_, login)| login);
-        if let Some(key) = &record.key {
-            let gone = || ended("the key it was issued for may not act");
-            let key = self.directory.key(key).await?.filter(|key| key.tenant == tenant).ok_or_else(gone)?;
+        let now_login = login.as_ref().map(|(_, login, _)| *login);
+        if let Some(key) = key {
+            let key = self.directory.key(key).await?.filter(|key| key.tenant == tenant).ok_or(KEY_GONE)?;
             let owner = self.directory.owner(tenant, key.key.owner).await?;
-            standing(entry, &owner, Some(&key.key), now_login, now).map_err(|_| gone())?;
-            return Ok(Principal::Key(VerifiedKey { tenant: entry.clone(), entry: key, owner }));
+            standing(entry, &owner, Some(&key.key), now_login, now).map_err(|_| KEY_GONE)?;
+            return Ok((Principal::Key(VerifiedKey::new(entry.clone(), key, owner)), None));
         }
-        let gone = || ended("its login has ended, or the person may not act");
-        let user: UserId = record.subject.parse().map_err(|_| gone())?;
-        let owner = self.directory.person(tenant, user).await?.ok_or_else(gone)?;
-        standing(entry, &owner, None, now_login, now).map_err(|_| gone())?;
-        let login = login.map(|(id, _)| Login::Family(id));
-        Ok(Principal::Person(Person { tenant: entry.clone(), owner, login }))
+        let gone = Refusal::InvalidToken("its login has ended, or the person may not act");
+        let Some(user) = user else { return Err(gone.into()) };
+        let Some(owner) = self.directory.person(tenant, user).await? else { return Err(gone.into()) };
+        if standing(entry, &owner, None, now_login, now).is_err() {
+            return Err(gone.into());
+        }
+        let (login, granted) = login.map(|(id, _, granted)| (Login::Family(id), granted)).unzip();
+        Ok((Principal::Person(Person { tenant: entry.clone(), owner, login }), granted))
     }
 }
+
+const KEY_GONE: Refusal = Refusal::InvalidToken("the key it was issued for may not act");

@@ -23,6 +23,8 @@ use moka::sync::Cache;
 use crate::audience::{AudienceEntry, Profile, profile};
 use crate::clock::Clock;
 use crate::key_pair::Signer;
+use crate::limits::KeyLimits;
+use crate::rights::Catalogue;
 use crate::scope::ScopeSet;
 use crate::settings::{Settings, TenantSettings};
 use crate::signing_key::{self, Opened, Published, Ring};
@@ -50,6 +52,8 @@ pub struct TenantEntry {
     pub published: Published,
     /// Services with their own shape of token.
     pub(crate) audiences: Vec<AudienceEntry>,
+    /// What its roles and scopes mean.
+    pub catalogue: Catalogue,
 }
 
 impl TenantEntry {
@@ -80,7 +84,9 @@ pub struct KeyEntry {
     /// Its row.
     pub key: ApiKey,
     /// What it may do.
-    pub(crate) scopes: ScopeSet,
+    pub(crate) scopes: Arc<ScopeSet>,
+    /// Where, how and how often it may be used.
+    pub(crate) limits: KeyLimits,
     pub(crate) secrets: Vec<StoredSecret>,
 }
 
@@ -211,15 +217,17 @@ impl Directory {
 
     /// A person; `None` if there never was one of that id.
     pub(crate) async fn person(&self, tenant: TenantId, id: UserId) -> Result<Option<Arc<OwnerNow>>, Failure> {
-        let owner = Owner::User(id);
+        self.find_owner(tenant, Owner::User(id)).await
+    }
+
+    /// A person or an application; `None` if there never was one of that id.
+    pub(crate) async fn find_owner(&self, tenant: TenantId, owner: Owner) -> Result<Option<Arc<OwnerNow>>, Failure> {
         self.remembered(&self.owners, (tenant, owner), || self.load_owner(tenant, owner)).await
     }
 
     /// A key's owner.
     pub(crate) async fn owner(&self, tenant: TenantId, owner: Owner) -> Result<Arc<OwnerNow>, Failure> {
-        self.remembered(&self.owners, (tenant, owner), || self.load_owner(tenant, owner))
-            .await?
-            .ok_or_else(|| Fault::Internal(format!("the owner {owner} of a key is gone")).into())
+        self.find_owner(tenant, owner).await?.ok_or_else(|| Fault::Internal(format!("the owner {owner} of a key is gone")).into())
     }
 
     /// From memory if it may be trusted, else loaded; kept unless something was forgotten meanwhile.
@@ -266,6 +274,8 @@ impl Directory {
         let Some(tenant) = tx.any_tenant().tenant_by_id(id).await? else { return Ok(None) };
         let mut scoped = tx.tenant(id).await?;
         let (kept, audiences) = (scoped.signing_keys().await?, scoped.audiences().await?);
+        let platform = tenant.slug == self.settings.default_tenant;
+        let catalogue = Catalogue::new(scoped.scopes().await?, scoped.roles().await?, platform);
         let settings: TenantSettings = serde_json::from_value(tenant.settings.clone())
             .map_err(|error| Fault::Internal(format!("the settings of tenant {}: {error}", tenant.slug)))?;
         let now = self.clock.steady();
@@ -281,7 +291,7 @@ impl Directory {
         };
         let audiences = profiles.into_iter().map(with_ring).collect();
         let issuer = self.settings.issuer(&tenant.slug);
-        Ok(Some(TenantEntry { tenant, settings, issuer, ring, published, audiences }))
+        Ok(Some(TenantEntry { tenant, settings, issuer, ring, published, audiences, catalogue }))
     }
 
     async fn load_key(&self, id: &KeyId) -> Result<Option<KeyEntry>, Failure> {
@@ -290,7 +300,8 @@ impl Directory {
         let mut scoped = tx.tenant(tenant).await?;
         let Some(key) = scoped.key(id).await? else { return Ok(None) };
         let secrets = scoped.key_secrets(id).await?;
-        Ok(Some(KeyEntry { tenant, scopes: ScopeSet::kept(&key.scopes), key, secrets }))
+        let limits = KeyLimits::kept(&key.limits).ok_or_else(|| Fault::Internal(format!("the limits of key {id}")))?;
+        Ok(Some(KeyEntry { tenant, scopes: Arc::new(ScopeSet::kept(&key.scopes)), limits, key, secrets }))
     }
 
     async fn load_owner(&self, tenant: TenantId, owner: Owner) -> Result<Option<OwnerNow>, Failure> {
@@ -320,7 +331,7 @@ impl Directory {
         self.forgettings.fetch_add(1, Ordering::SeqCst);
         let Change { table, tenant, id } = change;
         match table.as_str() {
-            "tenants" | "signing_keys" | "audiences" => self.tenants.invalidate(tenant),
+            "tenants" | "signing_keys" | "audiences" | "roles" | "scopes" => self.tenants.invalidate(tenant),
             "api_keys" | "api_key_secrets" => match KeyId::parse(id) {
                 Some(key) => self.keys.invalidate(&key),
                 None => self.keys.invalidate_all(),

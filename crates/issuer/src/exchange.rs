@@ -9,11 +9,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::audit::TokenRow;
 use claviger_store::id::{FamilyId, Owner};
+use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
 use claviger_store::token_family::{Principal, TokenFamily};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::audience::AudienceEntry;
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
 use crate::login::new_family;
@@ -21,12 +23,13 @@ use crate::mint::{Grant, mint, mint_for};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
 use crate::refresh_token::RefreshToken;
+use crate::resource::audience;
 use crate::scope::ScopeSet;
 use crate::secret::AppKeyCredential;
 use crate::settings::{RequestInfo, Throttle};
 use crate::standing::{OwnerNow, standing};
 use crate::throttle::Attempt;
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Fault, Issuer, Refusal, rights};
 
 /// No refusal of a pair is heard sooner after its request: unknown keys, which cost a look into the database, and
 /// known ones, which do not, take the same time.
@@ -40,7 +43,9 @@ pub struct Exchange<'a> {
     pub credential: Option<AppKeyCredential>,
     /// The scope asked for, space-separated; `None` for all that the key holds.
     pub scope: Option<&'a str>,
-    /// The audience asked for, by name or `aud`; `None` for this issuer itself.
+    /// Whom the token is asked for (RFC 8707); `None` for the issuer itself.
+    pub resource: Option<&'a str>,
+    /// The audience asked for, by name or `aud`, whose shape the token gets; `None` for none. Not together with a resource.
     pub audience: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
@@ -52,6 +57,8 @@ pub struct Granted {
     pub jwt: String,
     /// Seconds that it lives.
     pub expires_in: i64,
+    /// What it allows, space-separated; `None` for nothing.
+    pub scope: Option<String>,
     /// A refresh token, where the key's setting gives one.
     pub refresh_token: Option<SecretString>,
 }
@@ -65,9 +72,17 @@ pub struct VerifiedKey {
     pub entry: Arc<KeyEntry>,
     /// Its owner.
     pub owner: Arc<OwnerNow>,
+    /// What it holds now.
+    scopes: Arc<ScopeSet>,
 }
 
 impl VerifiedKey {
+    /// A key whose standing was asked about.
+    pub(crate) fn new(tenant: Arc<TenantEntry>, entry: Arc<KeyEntry>, owner: Arc<OwnerNow>) -> Self {
+        let scopes = rights::of_key(&tenant, &owner, &entry);
+        Self { tenant, entry, owner, scopes }
+    }
+
     /// `sub`: the person, or the application where no person stands behind the key.
     #[must_use]
     pub fn subject(&self) -> String {
@@ -107,7 +122,26 @@ impl VerifiedKey {
     /// What the key holds now.
     #[must_use]
     pub fn scopes(&self) -> &ScopeSet {
-        &self.entry.scopes
+        &self.scopes
+    }
+
+    /// Its roles, as far as its owner has them.
+    #[must_use]
+    pub fn roles(&self) -> Vec<String> {
+        let has: &[String] = match &*self.owner {
+            OwnerNow::User(user) => &user.roles,
+            OwnerNow::Application(application) if rights::limit_of(application).is_none() => &self.entry.key.roles,
+            OwnerNow::Application(application) => &application.roles,
+        };
+        self.entry.key.roles.iter().filter(|role| has.contains(role)).cloned().collect()
+    }
+
+    /// The roles of the person behind it.
+    pub(crate) fn owner_roles(&self) -> &[String] {
+        match &*self.owner {
+            OwnerNow::User(user) => &user.roles,
+            OwnerNow::Application(_) => &[],
+        }
     }
 
     /// Seconds that its tokens live: the key's setting, else its application's, else the tenant's, else the default.
@@ -118,6 +152,15 @@ impl VerifiedKey {
         };
         self.entry.key.token_lifetime.or(application).or(self.tenant.settings.token_lifetime).unwrap_or(default)
     }
+}
+
+/// What a pair is presented for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To act for its owner. A key that lets others act for its owner is no such key.
+    Own,
+    /// Whatever it is good for.
+    Any,
 }
 
 /// Why a pair was refused.
@@ -131,20 +174,35 @@ impl Issuer {
     /// Exchanges a pair for a token. The token is in the database before it is returned.
     pub async fn exchange(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
         let now = self.clock.now();
-        let Exchange { tenant, credential, scope, audience, request } = exchange;
+        let Exchange { tenant, credential, scope, resource, audience: wanted, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;
-        let scope = match verified.scopes().narrow(scope) {
-            Ok(scope) => scope,
-            Err(refusal) => {
-                let draft =
-                    self.exchange_draft(&verified.entry, Outcome::Refused, &request, json!({ "reason": "invalid_scope" }), now);
-                self.recorder.record(verified.entry.tenant, Entry { draft, token: None, used: None }).await?;
-                return Err(refusal.into());
+        let of = &verified.tenant;
+        if wanted.is_some() && resource.is_some() {
+            let refusal = Refusal::invalid("audience", "cannot be asked for together with a resource");
+            return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
+        }
+        let for_audience = match wanted.map(|name| of.audience(name)) {
+            Some(None) => {
+                let refusal = Refusal::invalid("audience", "is none that is registered in this tenant");
+                return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
             }
+            found => found.flatten(),
         };
-        match audience {
-            Some(name) => self.issue_for(&verified, name, &scope, &request, now).await,
-            None => self.issue(&verified, &scope, &request, now).await,
+        if let Some(needed) = for_audience.and_then(|audience| audience.profile.required_scope.as_ref())
+            && !verified.scopes().contains(needed)
+        {
+            let refusal = Refusal::InvalidScope(needed.clone());
+            return Err(self.refuse_wish(&verified, "invalid_scope", refusal, &request, now).await);
+        }
+        let audience = audience(&of.issuer, &of.settings.resources, resource);
+        let (scope, audience) = match (verified.scopes().narrow(scope), audience) {
+            (Ok(scope), Ok(audience)) => (scope, audience),
+            (Err(refusal), _) => return Err(self.refuse_wish(&verified, "invalid_scope", refusal, &request, now).await),
+            (_, Err(refusal)) => return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await),
+        };
+        match for_audience {
+            Some(registered) => self.issue_for(&verified, registered, &scope, &request, now).await,
+            None => self.issue(&verified, &scope, audience, &request, now).await,
         }
     }
 
@@ -152,24 +210,16 @@ impl Issuer {
     async fn issue_for(
         &self,
         verified: &VerifiedKey,
-        name: &str,
+        audience: &AudienceEntry,
         scope: &ScopeSet,
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Result<Granted, Failure> {
-        let VerifiedKey { tenant, entry, owner } = verified;
-        let unknown = || Refusal::invalid("audience", "is none that is registered in this tenant");
-        let audience = tenant.audience(name).ok_or_else(unknown)?;
-        if let Some(needed) = &audience.profile.required_scope
-            && !verified.scopes().contains(needed)
-        {
-            return Err(Refusal::InvalidScope(needed.clone()).into());
-        }
+        let VerifiedKey { tenant, entry, .. } = verified;
         let (subject, client_id) = (verified.subject(), verified.client_id());
-        let roles = match &**owner {
-            OwnerNow::User(user) => Some(user.roles.as_slice()),
-            OwnerNow::Application(_) => None,
-        };
+        let roles = verified.roles();
+        // A service that asks for roles hears of a person's even where there are none.
+        let told = Some(roles.as_slice()).filter(|roles| verified.username().is_some() || !roles.is_empty());
         let usual = verified.lifetime(self.settings.token_lifetime);
         let grant = Grant {
             issuer: &tenant.issuer,
@@ -180,10 +230,14 @@ impl Issuer {
             key: Some(&entry.key.id),
             family: None,
             username: verified.username(),
-            roles,
+            roles: told,
+            actor: None,
             scope,
+            allowed_ips: &entry.limits.allowed_ips,
+            narrowed: false,
             lifetime: (!audience.profile.omit_exp).then(|| audience.profile.lifetime.unwrap_or(usual)),
-            not_after: entry.key.expires_at,
+            // There is room in the record for no token that ends later than this, and ends.
+            not_after: entry.key.expires_at.map(|end| end.min(now + TimeDelta::seconds(LONGEST_TOKEN_LIFETIME.into()))),
         };
         let minted = mint_for(tenant.signer_for(audience, &self.clock)?, audience, &grant, now, &self.random)?;
         let scope = scope.to_string();
@@ -195,20 +249,38 @@ impl Issuer {
             key: Some(entry.key.id.clone()),
             family: None,
             subject,
-            scope,
+            scope: scope.clone(),
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };
         let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
         self.recorder.record(entry.tenant, written).await?;
         let expires_in = (minted.expires_at - minted.issued_at).num_seconds();
-        Ok(Granted { jwt: minted.jwt, expires_in, refresh_token: None })
+        let scope = Some(scope).filter(|scope| !scope.is_empty());
+        Ok(Granted { jwt: minted.jwt, expires_in, scope, refresh_token: None })
+    }
+
+    /// Writes down that a valid key asked for what it does not get.
+    async fn refuse_wish(
+        &self,
+        verified: &VerifiedKey,
+        reason: &'static str,
+        refusal: Refusal,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Failure {
+        let draft = self.exchange_draft(&verified.entry, Outcome::Refused, request, json!({ "reason": reason }), now);
+        match self.recorder.record(verified.entry.tenant, Entry { draft, token: None, used: None }).await {
+            Ok(_) => refusal.into(),
+            Err(failure) => failure,
+        }
     }
 
     async fn issue(
         &self,
         verified: &VerifiedKey,
         scope: &ScopeSet,
+        audience: &str,
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Result<Granted, Failure> {
@@ -218,17 +290,21 @@ impl Issuer {
             false => None,
         };
         let subject = verified.subject();
+        let roles = verified.roles();
         let grant = Grant {
             issuer: &tenant.issuer,
-            audience: &tenant.issuer,
+            audience,
             tenant: entry.tenant,
             subject: &subject,
             client_id: &verified.client_id(),
             key: Some(&entry.key.id),
             family: opening.as_ref().map(|(token, _)| token.family),
             username: verified.username(),
-            roles: None,
+            roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
+            actor: None,
             scope,
+            narrowed: false,
+            allowed_ips: &entry.limits.allowed_ips,
             lifetime: Some(verified.lifetime(self.settings.token_lifetime)),
             not_after: match &opening {
                 Some((_, opening)) => opening.family.as_ref().map(|family| family.ends_at),
@@ -237,14 +313,18 @@ impl Issuer {
         };
         let minted = mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?;
         let scope = scope.to_string();
-        let mut draft = self.exchange_draft(entry, Outcome::Ok, request, json!({ "scope": scope }), now);
+        let detail = match audience == tenant.issuer {
+            true => json!({ "scope": scope }),
+            false => json!({ "scope": scope, "audience": audience }),
+        };
+        let mut draft = self.exchange_draft(entry, Outcome::Ok, request, detail, now);
         draft.target = format!("token:{}", minted.id);
         let token = TokenRow {
             id: minted.id,
             key: Some(entry.key.id.clone()),
             family: grant.family,
             subject: subject.clone(),
-            scope,
+            scope: scope.clone(),
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };
@@ -260,7 +340,7 @@ impl Issuer {
                 None
             }
         };
-        Ok(Granted { jwt: minted.jwt, expires_in, refresh_token })
+        Ok(Granted { jwt: minted.jwt, expires_in, scope: Some(scope).filter(|scope| !scope.is_empty()), refresh_token })
     }
 
     /// A token family for a key whose setting asks for one. It ends no later than the key.
@@ -307,8 +387,20 @@ impl Issuer {
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Result<VerifiedKey, Failure> {
+        self.verify_pair_for(Purpose::Own, tenant, credential, request, now).await
+    }
+
+    /// As [`Issuer::verify_pair`], for that purpose.
+    pub(crate) async fn verify_pair_for(
+        &self,
+        purpose: Purpose,
+        tenant: Option<&TenantEntry>,
+        credential: Option<AppKeyCredential>,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<VerifiedKey, Failure> {
         let heard = Instant::now() + REFUSED_AFTER;
-        let outcome = self.verify_pair_at_once(tenant, credential, request, now).await;
+        let outcome = self.verify_pair_at_once(purpose, tenant, credential, request, now).await;
         if matches!(outcome, Err(Failure::Refusal(_))) {
             tokio::time::sleep_until(heard).await;
         }
@@ -317,6 +409,7 @@ impl Issuer {
 
     async fn verify_pair_at_once(
         &self,
+        purpose: Purpose,
         tenant: Option<&TenantEntry>,
         credential: Option<AppKeyCredential>,
         request: &RequestInfo,
@@ -330,14 +423,38 @@ impl Issuer {
         if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
             return Err(Refusal::Throttled { retry_after }.into());
         }
-        match self.judge_pair(tenant, &credential, now).await? {
+        match self.judge_pair(purpose, tenant, &credential, now).await? {
             // Asked again, because others may have failed while we looked: then even the right secret is not told.
             Ok(verified) => match self.failures.blocked(&attempt, rule, now) {
                 Some(retry_after) => Err(Refusal::Throttled { retry_after }.into()),
-                None => Ok(verified),
+                None => match self.use_key(&verified, request, now).await {
+                    Ok(()) => Ok(verified),
+                    // From elsewhere it is no better than a wrong one, but for whoever asks what it is good for.
+                    Err(Failure::Refusal(Refusal::KeyLimit(_))) if purpose == Purpose::Own => Err(Refusal::InvalidPair.into()),
+                    Err(failure) => Err(failure),
+                },
             },
             Err(refused) => Err(self.refuse_pair(refused, &attempt, rule, request, now).await?.into()),
         }
+    }
+
+    /// Every use of a key, itself or by a token of it, passes here: whether it may be used from there and so, and how often.
+    pub(crate) async fn use_key(&self, key: &VerifiedKey, request: &RequestInfo, now: DateTime<Utc>) -> Result<(), Failure> {
+        let entry = &key.entry;
+        let admitted = match entry.limits.admits(request.address, request.transport) {
+            Ok(()) => self.take(key, request, now).await,
+            Err(reason) => Err(Refusal::KeyLimit(reason).into()),
+        };
+        match &admitted {
+            Ok(()) => self.note_use(entry.tenant, &entry.key.id, request, now),
+            Err(Failure::Refusal(Refusal::KeyLimit(reason) | Refusal::UsedUp { reason, .. })) => {
+                let mut draft = self.exchange_draft(entry, Outcome::Refused, request, json!({ "reason": reason }), now);
+                draft.action = "key.use";
+                self.write_refusal(entry.tenant, draft).await?;
+            }
+            Err(_) => {}
+        }
+        admitted
     }
 
     /// Counts a failure and writes it down.
@@ -366,6 +483,7 @@ impl Issuer {
     /// The outer result is "could we find out", the inner one "is it a valid pair".
     async fn judge_pair(
         &self,
+        purpose: Purpose,
         tenant: Option<&TenantEntry>,
         credential: &AppKeyCredential,
         now: DateTime<Utc>,
@@ -391,13 +509,16 @@ impl Issuer {
                 _ => return not("wrong_secret", Some(entry)),
             }
         }
+        if purpose == Purpose::Own && entry.key.agents.is_some() {
+            return not("impersonation_key", Some(entry));
+        }
         let tenant =
             self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;
         let owner = self.directory.owner(entry.tenant, entry.key.owner).await?;
         match standing(&tenant, &owner, Some(&entry.key), None, now) {
             Ok(()) => {
                 self.hash_again(&entry, secret);
-                Ok(Ok(VerifiedKey { tenant, entry, owner }))
+                Ok(Ok(VerifiedKey::new(tenant, entry, owner)))
             }
             Err(fallen) => not(fallen.reason(), Some(entry)),
         }

@@ -6,14 +6,19 @@ use chrono::{DateTime, Utc};
 use claviger_store::change::Change;
 use claviger_store::id::{FamilyId, TenantId, TokenId};
 use claviger_store::{Store, StoreError, Tx};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use crate::Failure;
 use crate::attempt::Places;
 use crate::audit::ChainKey;
+use crate::budget::Budgets;
+use crate::checked_token::CheckedTokens;
 use crate::clock::Clock;
+use crate::denial::Floods;
 use crate::directory::{Directory, TenantEntry};
+use crate::mail::MAIL;
 use crate::news;
 use crate::password::Hasher;
 use crate::pepper;
@@ -22,6 +27,7 @@ use crate::record::Recorder;
 use crate::secret::Peppers;
 use crate::settings::Settings;
 use crate::throttle::Counter;
+use crate::usage::Uses;
 use crate::vault::{MasterKey, Vault};
 use crate::verifier_watch::Fetches;
 
@@ -81,8 +87,14 @@ pub struct Issuer {
     pub(crate) peppers: Peppers,
     pub(crate) chain_key: Arc<ChainKey>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) checked: CheckedTokens,
     pub(crate) recorder: Recorder,
     pub(crate) failures: Counter,
+    pub(crate) floods: Floods,
+    pub(crate) budgets: Budgets,
+    pub(crate) uses: Uses,
+    pub(crate) mail_vault: Vault,
+    pub(crate) mail_written: broadcast::Sender<TenantId>,
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
     pub(crate) fetches: Fetches,
@@ -113,8 +125,14 @@ impl Issuer {
             peppers,
             chain_key,
             directory,
+            checked: CheckedTokens::new(),
             recorder,
             failures: Counter::new(),
+            floods: Floods::new(),
+            budgets: Budgets::new(),
+            uses: Uses::default(),
+            mail_vault: vault(MAIL)?,
+            mail_written: broadcast::channel(256).0,
             hasher,
             places: Places::new(),
             fetches: Fetches::default(),

@@ -1,5 +1,7 @@
 //! Is this token good right now? (RFC 7662)
 
+use std::sync::Arc;
+
 use claviger_verifier::AccessToken;
 
 use crate::caller::{Caller, For, Principal, VerifiedToken};
@@ -17,13 +19,13 @@ impl Issuer {
             Err(Failure::Refusal(Refusal::InvalidToken(_))) => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let VerifiedToken { principal, mut token, .. } = verified;
+        let VerifiedToken { principal, scopes, token, .. } = verified;
         if !caller.scopes.contains(ANY_TOKEN) && !is_own(caller, &principal) {
             return Ok(None);
         }
-        // What the token was granted, as far as it is still held.
-        let held = principal.scopes();
-        token.scope.retain(|scope| held.contains(scope));
+        // As it is now, not as it was when the token was made.
+        let mut token = Arc::unwrap_or_clone(token);
+        token.scope = scopes.to_vec();
         if let Principal::Person(person) = &principal {
             let roles = &person.user()?.roles;
             token.roles.retain(|role| roles.contains(role));

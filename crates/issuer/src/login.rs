@@ -27,7 +27,7 @@ use crate::password::LONGEST_PRESENTED;
 use crate::record::{Deed, Entry, Recorded, What};
 use crate::refresh::{Standing, Tokens, token_row};
 use crate::refresh_token::RefreshToken;
-use crate::scope::ScopeSet;
+use crate::rights::{self, EVERYTHING};
 use crate::settings::RequestInfo;
 use crate::standing::{OwnerNow, standing};
 use crate::username::Username;
@@ -47,6 +47,8 @@ pub struct Login<'a> {
     pub username: &'a str,
     /// The password, exactly as it was typed.
     pub password: SecretString,
+    /// The scope asked for, space-separated; `None` for all that the person holds, now and later.
+    pub scope: Option<&'a str>,
     /// The client that logs the person in and proved itself: its refresh tokens are worth nothing to others.
     pub client: Option<&'a VerifiedKey>,
     /// The known-device cookie, if the client sent one.
@@ -85,6 +87,17 @@ impl Issuer {
         let now = self.clock.now();
         let tenant = login.tenant;
         let proven = self.prove(&login, now).await?;
+        let held = rights::of_person(tenant, &proven.user);
+        let (scope, granted) = match held.narrow(login.scope) {
+            Ok(scope) => {
+                let granted = login.scope.map_or_else(|| vec![EVERYTHING.to_owned()], |_| scope.to_vec());
+                (scope.into_owned(), granted)
+            }
+            Err(refusal) => {
+                self.succeeded(tenant.tenant.id, proven).await;
+                return Err(refusal.into());
+            }
+        };
         let rule = tenant.settings.refresh();
         let ends_at = now + TimeDelta::seconds(i64::from(rule.absolute));
         let id = FamilyId(self.random.uuid_at(ends_at));
@@ -94,7 +107,7 @@ impl Issuer {
             id,
             principal: Principal::User(proven.user.id),
             client: login.client.map(VerifiedKey::client),
-            scope: Vec::new(),
+            scope: granted,
             user_agent: agent(login.user_agent),
             created_at: now,
             ends_at,
@@ -102,9 +115,8 @@ impl Issuer {
             rotated_at: now,
             ended: None,
         };
-        let scope = ScopeSet::default();
         let stands = Standing { owner: Arc::new(OwnerNow::User(proven.user.clone())), key: None, scope: scope.clone() };
-        let minted = self.mint_for_family(tenant, &family, &stands, &scope, now)?;
+        let minted = self.mint_for_family(tenant, &family, &stands, (&scope, false), &tenant.issuer, now)?;
         let row = token_row(&minted, &family, &stands, &scope);
         let device = self.device(tenant.tenant.id, &login, &proven).unwrap_or_default();
         let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);

@@ -8,6 +8,7 @@ use claviger_store::id::TenantId;
 
 use crate::audit::{Actor, append};
 use crate::installation::{SECRETS, SIGNING_KEYS, place_of_secret};
+use crate::mail::{self, MAIL};
 use crate::signing_key::place;
 use crate::vault::{DoesNotOpen, MasterKey, Vault};
 use crate::{Failure, Fault, Issuer};
@@ -37,8 +38,10 @@ impl Issuer {
         let vault = |purpose| Vault::new(new, purpose).map_err(|error| Fault::Internal(error.to_string()));
         let mut done = SealedAgain::default();
         let (new_vault, all) = (vault(SIGNING_KEYS)?, &self.signing_vault);
+        let new_mail = vault(MAIL)?;
         for tenant in self.store.all_tenants().await? {
             self.seal_tenant_again(tenant, actor, &new_vault, all, &mut done).await?;
+            self.seal_mail_again(tenant, &new_mail, &mut done).await?;
         }
         let new_vault = vault(SECRETS)?;
         for secret in self.store.begin().await?.any_tenant().all_sealed_secrets().await? {
@@ -54,6 +57,26 @@ impl Issuer {
             }
         }
         Ok(done)
+    }
+
+    /// Messages that wait to be sent: each in its own transaction, because a sender may hold one for as long as it sends.
+    async fn seal_mail_again(&self, tenant: TenantId, new: &Vault, done: &mut SealedAgain) -> Result<(), Failure> {
+        let waiting = self.store.begin_in(tenant).await?.tenant(tenant).await?.all_mail().await?;
+        for mail in waiting {
+            let Some(sealed) = again(new, &self.mail_vault, &mail::place(tenant, mail.id), &mail.sealed, self)? else {
+                done.unchanged += 1;
+                continue;
+            };
+            let mut tx = self.store.begin_in(tenant).await?;
+            let changed = tx.tenant(tenant).await?.seal_mail_again(&mail, &sealed).await?;
+            tx.commit().await?;
+            // One that was sent meanwhile is gone.
+            match changed {
+                true => done.changed += 1,
+                false => done.unchanged += 1,
+            }
+        }
+        Ok(())
     }
 
     async fn seal_tenant_again(

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::id::{FamilyId, KeyId, TenantId, TokenId};
 use claviger_store::issued_token::UNENDING;
+use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -34,8 +35,14 @@ pub struct Grant<'a> {
     pub username: Option<&'a str>,
     /// The person's roles; `None` for tokens that are not about a person.
     pub roles: Option<&'a [String]>,
+    /// `act.sub`: who acts for the subject (RFC 8693 §4.1).
+    pub actor: Option<&'a str>,
     /// What it allows.
     pub scope: &'a ScopeSet,
+    /// Networks that it may be used from; empty is everywhere.
+    pub allowed_ips: &'a [IpNet],
+    /// Whether less was asked for than its login was granted.
+    pub narrowed: bool,
     /// Seconds; `None` for a token without an end.
     pub lifetime: Option<i32>,
     /// When what it stands on ends: it ends no later.
@@ -62,7 +69,8 @@ impl Minted {
     }
 }
 
-/// The claims of an access token (RFC 9068 §2.2), and ours: `tid` the tenant, `key_id` the API key, `sid` the login.
+/// The claims of an access token (RFC 9068 §2.2), and ours: `tid` the tenant, `key_id` the API key, `sid` the login, `narrowed`
+/// where less was asked for than the login was granted, `allowed_ips` where a key may be used from some networks only.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -84,6 +92,17 @@ struct Claims<'a> {
     roles: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    allowed_ips: &'a [IpNet],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    narrowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Act<'a>>,
+}
+
+#[derive(Serialize)]
+struct Act<'a> {
+    sub: &'a str,
 }
 
 /// Signs what was granted. Ed25519 needs no randomness of its own: the same claims give the same token.
@@ -105,6 +124,9 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
         username: grant.username,
         roles: grant.roles,
         scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
+        allowed_ips: grant.allowed_ips,
+        narrowed: grant.narrowed,
+        act: grant.actor.map(|sub| Act { sub }),
     };
     let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
     Ok(minted(signed(signer, signer.header(), &claims)?, id, iat, exp))
@@ -140,6 +162,9 @@ pub(crate) fn mint_for(
     claim("exp", exp.map(Value::from));
     claim("iat", Some(iat.into()));
     claim("jti", Some(id.to_string().into()));
+    // A limit goes with every token, whatever the shape.
+    let networks = || grant.allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+    claim("allowed_ips", (!grant.allowed_ips.is_empty()).then(|| networks().into()));
     for one in wanted {
         match one {
             Claim::ClientId => claim("client_id", Some(grant.client_id.into())),
@@ -213,7 +238,10 @@ mod tests {
             family: None,
             username: None,
             roles: None,
+            actor: None,
             scope: &scope,
+            allowed_ips: &[],
+            narrowed: false,
             lifetime: Some(60),
             not_after: None,
         };
@@ -232,6 +260,9 @@ mod tests {
             username: None,
             roles: None,
             scope: Some("events:read events:write".into()),
+            allowed_ips: &[],
+            narrowed: false,
+            act: None,
         };
         let der = KeypairBytes { secret_key: seed, public_key: None }.to_pkcs8_der().unwrap();
         let mut header = Header::new(jsonwebtoken::Algorithm::EdDSA);
@@ -266,7 +297,10 @@ mod tests {
                 family: None,
                 username: None,
                 roles: None,
+                actor: None,
                 scope: &scope,
+                allowed_ips: &[],
+                narrowed: false,
                 lifetime: Some(3600),
                 not_after: Some(now + TimeDelta::milliseconds(seconds)),
             };

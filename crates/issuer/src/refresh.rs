@@ -36,10 +36,11 @@ use crate::mint::{Grant, Minted, mint};
 use crate::record::{Deed, Entry, Recorded, What};
 use crate::refresh_token::RefreshToken;
 use crate::refusal::GrantRefused;
+use crate::resource::audience;
 use crate::scope::ScopeSet;
 use crate::settings::RequestInfo;
 use crate::standing::{LoginNow, OwnerNow, standing};
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Fault, Issuer, Refusal, rights};
 
 /// A family as the rule sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -327,6 +328,8 @@ pub struct Refresh<'a> {
     pub client: Option<&'a VerifiedKey>,
     /// The scope asked for, space-separated; `None` for all that there is.
     pub scope: Option<&'a str>,
+    /// Whom the access token is asked for (RFC 8707); `None` for the issuer itself.
+    pub resource: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
 }
@@ -337,8 +340,8 @@ struct Asked {
     rotation: Rotation,
     /// What it answers if it is the first.
     answer: Option<Tokens>,
-    /// What is wrong with the scope that was asked for.
-    scope_refused: Option<Refusal>,
+    /// What is wrong with the scope or the resource that was asked for.
+    wish_refused: Option<Refusal>,
     family: Arc<TokenFamily>,
 }
 
@@ -354,7 +357,7 @@ impl Issuer {
     /// Uses a refresh token. What was decided is in the database before it is returned.
     pub async fn refresh(&self, refresh: Refresh<'_>) -> Result<Tokens, Failure> {
         let request = refresh.request.clone();
-        let Asked { token, rotation, answer, scope_refused, family } = match self.ask(refresh).await {
+        let Asked { token, rotation, answer, wish_refused, family } = match self.ask(refresh).await {
             Ok(asked) => asked,
             Err(failure) => {
                 count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
@@ -363,9 +366,9 @@ impl Issuer {
         };
         let deed = Deed { tenant: token.tenant, what: What::Rotation(Box::new(rotation)) };
         match self.recorder.carry_out(deed).await {
-            Ok(Recorded::Decided(Decided::Refused(Why::Fallen))) if scope_refused.is_some() => {
+            Ok(Recorded::Decided(Decided::Refused(Why::Fallen))) if wish_refused.is_some() => {
                 count("refused");
-                Err(scope_refused.map_or_else(|| Refusal::InvalidGrant { why: None }.into(), Failure::from))
+                Err(wish_refused.map_or_else(|| Refusal::InvalidGrant { why: None }.into(), Failure::from))
             }
             Ok(Recorded::Decided(decided)) => self.answer_refresh(decided, &token, answer, &family, &request),
             Ok(_) => Err(Fault::Internal("a rotation was not decided".into()).into()),
@@ -380,7 +383,8 @@ impl Issuer {
     async fn ask(&self, refresh: Refresh<'_>) -> Result<Asked, Failure> {
         let came = Instant::now();
         let now = self.clock.now();
-        let Refresh { tenant, token, client, scope, request } = refresh;
+        let Refresh { tenant, token, client, scope, resource, request } = refresh;
+        let narrowed = scope.is_some();
         let refused = Failure::from(Refusal::InvalidGrant { why: None });
         let Some(token) = RefreshToken::parse(token.expose_secret(), &self.settings.brand) else { return Err(refused) };
         // A token of another tenant does not exist here.
@@ -395,20 +399,25 @@ impl Issuer {
         let mut prepared = None;
         let mut answer = None;
         // Told only to who turns out to hold a good token.
-        let mut scope_refused = None;
-        let granted = stands.filter(|_| client != Client::Other).and_then(|stands| match stands.scope.narrow(scope) {
-            Ok(narrowed) => {
-                let narrowed = narrowed.into_owned();
-                Some((stands, narrowed))
-            }
-            Err(refusal) => {
-                scope_refused = Some(refusal);
-                None
+        let mut wish_refused = None;
+        let audience = audience(&entry.issuer, &entry.settings.resources, resource);
+        let stands = stands.filter(|stands| {
+            let key = stands.key.as_ref();
+            key.is_none_or(|key| key.entry.limits.admits(request.address, request.transport).is_ok())
+        });
+        let granted = stands.filter(|_| client != Client::Other).and_then(|stands| {
+            let wish = stands.scope.narrow(scope).and_then(|narrowed| Ok((narrowed.into_owned(), audience?)));
+            match wish {
+                Ok((narrowed, audience)) => Some((stands, narrowed, audience)),
+                Err(refusal) => {
+                    wish_refused = Some(refusal);
+                    None
+                }
             }
         });
-        if let Some((stands, scope)) = granted {
+        if let Some((stands, scope, audience)) = granted {
             let successor = RefreshToken::generate(token.tenant, token.family, token.generation + 1, &self.random);
-            let minted = self.mint_for_family(&entry, &family, &stands, &scope, now)?;
+            let minted = self.mint_for_family(&entry, &family, &stands, (&scope, narrowed), audience, now)?;
             let tokens = self.tokens(&minted, &scope, &successor);
             let sealed = serde_json::to_vec(&tokens).map(Zeroizing::new).ok();
             let sealed = sealed.and_then(|plain| token.seal_answer(&plain, &self.peppers, &self.random).ok());
@@ -431,7 +440,7 @@ impl Issuer {
             prepared,
             draft,
         };
-        Ok(Asked { token, rotation, answer, scope_refused, family })
+        Ok(Asked { token, rotation, answer, wish_refused, family })
     }
 
     fn answer_refresh(
@@ -492,11 +501,15 @@ impl Issuer {
             return Ok(None);
         }
         let login = Some(LoginNow::from(family));
-        let granted = ScopeSet::kept(&family.scope);
         match &family.principal {
             Principal::User(user) => {
                 let Some(owner) = self.directory.person(tenant.tenant.id, *user).await? else { return Ok(None) };
-                Ok(standing(tenant, &owner, None, login, now).ok().map(|()| Standing { owner, key: None, scope: granted }))
+                if standing(tenant, &owner, None, login, now).is_err() {
+                    return Ok(None);
+                }
+                let OwnerNow::User(person) = &*owner else { return Ok(None) };
+                let scope = rights::of_login(tenant, person, &family.scope);
+                Ok(Some(Standing { owner, key: None, scope }))
             }
             Principal::Key(key) => {
                 let Some(entry) = self.directory.key(key).await? else { return Ok(None) };
@@ -507,8 +520,8 @@ impl Issuer {
                 if standing(tenant, &owner, Some(&entry.key), login, now).is_err() {
                     return Ok(None);
                 }
-                let scope = granted.intersection(&entry.scopes);
-                let key = VerifiedKey { tenant: tenant.clone(), entry, owner: owner.clone() };
+                let key = VerifiedKey::new(tenant.clone(), entry, owner.clone());
+                let scope = ScopeSet::kept(&family.scope).intersection(key.scopes());
                 Ok(Some(Standing { owner, key: Some(key), scope }))
             }
         }
@@ -536,12 +549,13 @@ impl Issuer {
         tenant: &TenantEntry,
         family: &TokenFamily,
         stands: &Standing,
-        scope: &ScopeSet,
+        (scope, narrowed): (&ScopeSet, bool),
+        audience: &str,
         now: DateTime<Utc>,
     ) -> Result<Minted, Failure> {
         let mut grant = Grant {
             issuer: &tenant.issuer,
-            audience: &tenant.issuer,
+            audience,
             tenant: tenant.tenant.id,
             subject: "",
             // Without its kind, which a claim does not have.
@@ -550,12 +564,17 @@ impl Issuer {
             family: Some(family.id),
             username: None,
             roles: None,
+            actor: None,
             scope,
+            allowed_ips: stands.key.as_ref().map_or(&[], |key| &key.entry.limits.allowed_ips),
+            narrowed,
             lifetime: Some(tenant.settings.login_token_lifetime()),
             not_after: Some(family.ends_at),
         };
-        let (subject, client_id);
+        let (subject, client_id, roles);
         if let Some(key) = &stands.key {
+            roles = key.roles();
+            grant.roles = Some(roles.as_slice()).filter(|roles| !roles.is_empty());
             (subject, client_id) = (key.subject(), key.client_id());
             grant.client_id = &client_id;
             grant.key = Some(&key.entry.key.id);

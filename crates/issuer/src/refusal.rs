@@ -17,9 +17,23 @@ pub enum Refusal {
         /// Seconds until the next attempt is looked at.
         retry_after: u64,
     },
+    /// The key may not be used from there, or in that way.
+    #[error("the key may not be used so: {0}")]
+    KeyLimit(&'static str),
+    /// The key's rate limit or quota is used up.
+    #[error("the key's {} is used up; try again in {retry_after} seconds", if *.reason == "rate_limited" { "rate limit" } else { "quota" })]
+    UsedUp {
+        /// `rate_limited` or `quota_exhausted`.
+        reason: &'static str,
+        /// Seconds until there is more.
+        retry_after: u64,
+    },
     /// More was asked for than was granted (RFC 6749 §5.2).
     #[error("the key does not hold the scope `{0}`")]
     InvalidScope(String),
+    /// A token was asked for somebody whom the tenant does not list (RFC 8707 §2).
+    #[error("the resource is neither the issuer nor one of the tenant's `resources`")]
+    InvalidTarget,
     /// Username and password are not those of somebody who may log in. Why is for the audit trail alone.
     #[error("the username or password is wrong")]
     WrongLogin,
@@ -32,6 +46,12 @@ pub enum Refusal {
     /// A key, where only a person has what is asked about.
     #[error("this is about a person who logged in, and the caller is a key")]
     NotAPerson,
+    /// Whoever acts for another does not do this in their name.
+    #[error("this is not done in another's name")]
+    ActingForAnother,
+    /// What was to be exchanged for another token is no ground for one (RFC 8693 §2.2.2).
+    #[error("this cannot be exchanged: {0}")]
+    NotExchangeable(&'static str),
     /// The browser's session is over, or was never there.
     #[error("nobody is signed in")]
     NoSession,

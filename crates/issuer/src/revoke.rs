@@ -102,7 +102,8 @@ impl Issuer {
             (None, Some(caller)) if !is_own(caller, &principal) => return Ok(()),
             (None, _) => {}
         }
-        let bearer = Caller { principal, scopes: ScopeSet::default(), token_ends: None, request: request.clone() };
+        let scopes = ScopeSet::default();
+        let bearer = Caller { principal, scopes, acting: None, token_ends: None, request: request.clone() };
         let actor = bearer.actor();
         let tenant = bearer.tenant().tenant.id;
         let of_a_login = matches!(bearer.principal, Principal::Person(_));

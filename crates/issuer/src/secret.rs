@@ -36,6 +36,26 @@ pub fn new_secret(brand: &str, random: &Random) -> SecretString {
     SecretString::from(with_checksum(&format!("{brand}s_"), bytes.as_slice(), 43))
 }
 
+/// A new one-time ticket for a WebSocket.
+#[must_use]
+pub(crate) fn new_ticket(brand: &str, random: &Random) -> SecretString {
+    let bytes = Zeroizing::new(random.bytes::<32>());
+    SecretString::from(with_checksum(&format!("{brand}t_"), bytes.as_slice(), 43))
+}
+
+/// A new one-time link's secret part.
+#[must_use]
+pub(crate) fn new_link(brand: &str, random: &Random) -> SecretString {
+    let bytes = Zeroizing::new(random.bytes::<32>());
+    SecretString::from(with_checksum(&format!("{brand}l_"), bytes.as_slice(), 43))
+}
+
+/// True for what has the form of a ticket.
+pub(crate) fn is_ticket(text: &str, brand: &str) -> bool {
+    let prefix = format!("{brand}t_");
+    text.starts_with(&prefix) && !text.contains(['.', ':']) && plausible(text, &prefix)
+}
+
 fn with_checksum(prefix: &str, bytes: &[u8], length: usize) -> String {
     let body = base62(bytes, length);
     let checksum = base62(&crc32fast::hash(body.as_bytes()).to_be_bytes(), CHECKSUM_LENGTH);
@@ -83,6 +103,12 @@ impl AppKeyCredential {
     #[must_use]
     pub fn parse(text: &str, brand: &str) -> Option<Self> {
         let (key, secret) = text.split_once(':')?;
+        Self::of(key, secret, brand)
+    }
+
+    /// From the two parts. `None` when one of them cannot be what it should be.
+    #[must_use]
+    pub fn of(key: &str, secret: &str, brand: &str) -> Option<Self> {
         let key = KeyId::parse(key)?;
         if secret.is_empty() || secret.len() > LONGEST_SECRET || !secret.bytes().all(|b| b.is_ascii_graphic()) {
             return None;

@@ -145,7 +145,7 @@ impl Issuer {
             tx.commit().await?;
         }
         let person = Person { tenant: tenant.clone(), owner: user, login: Some(Stood::Session(session.id)) };
-        Ok(Caller { principal: Principal::Person(person), scopes: ScopeSet::default(), token_ends: None, request })
+        Ok(Caller { principal: Principal::Person(person), scopes: ScopeSet::default(), acting: None, token_ends: None, request })
     }
 
     /// Ends the caller's own session or token family.

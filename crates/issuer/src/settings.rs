@@ -1,5 +1,6 @@
 //! What may be set, for the installation and for each tenant.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use chrono::TimeDelta;
@@ -9,9 +10,16 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::Refusal;
+use crate::budget::Told;
 use crate::key_life::JWKS_MAX_AGE;
+use crate::key_request::KeyRequestRule;
+use crate::limits::KeyRule;
 use crate::password::{Cost, PasswordPolicy};
+use crate::requirement::{Policy, check_policies};
+use crate::resource::check_resources;
+use crate::rights::Patterns;
 use crate::verifier_watch::NamedVerifier;
+use crate::verify::Transport;
 
 /// Shortest life of a token, in seconds.
 pub const SHORTEST_TOKEN_LIFETIME: i32 = 5;
@@ -29,6 +37,8 @@ pub struct Settings {
     pub token_lifetime: i32,
     /// Failures that a key id and address are allowed.
     pub throttle: Throttle,
+    /// Whether mail reaches people, so that they can confirm their addresses.
+    pub confirm_addresses: bool,
     /// What a password's hash costs.
     pub password_cost: Cost,
     /// Threads that hash passwords; 0 is one for each core.
@@ -82,6 +92,30 @@ pub struct TenantSettings {
     /// Verifiers that rotations wait for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verifiers: Option<Vec<NamedVerifier>>,
+    /// What keys may hold at most, as scopes and patterns; `None` is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_scopes: Option<Vec<String>>,
+    /// How long keys live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyRule>,
+    /// Requests for developer keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_requests: Option<KeyRequestRule>,
+    /// Requirements that resource servers ask for by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, Policy>,
+    /// Whether WebSockets may send a token, or a key and secret, in the address (`?token=`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ws_query_token: bool,
+    /// Whether somebody with the scope `users:impersonate` may act for people who did not let them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub impersonation: bool,
+    /// Whether scopes can be given only if they are in the catalogue.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub closed_catalogue: bool,
+    /// Services that tokens may be asked for besides the issuer itself: absolute URIs (RFC 8707).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.
@@ -202,6 +236,7 @@ impl TenantSettings {
     pub fn check(&self) -> Result<(), Refusal> {
         check_lifetime(self.token_lifetime)?;
         check_lifetime(self.login_token_lifetime)?;
+        check_resources(&self.resources)?;
         if let Some(RefreshRule { window, idle, absolute }) = self.refresh {
             check_login_times("refresh", idle, absolute)?;
             if window > 60 {
@@ -211,6 +246,14 @@ impl TenantSettings {
         if let Some(SessionRule { idle, absolute }) = self.session {
             check_login_times("session", idle, absolute)?;
         }
+        check_policies(&self.policies)?;
+        if let Some(rule) = &self.keys {
+            rule.check()?;
+        }
+        if let Some(rule) = &self.key_requests {
+            rule.check()?;
+        }
+        Patterns::granted("key_scopes", self.key_scopes.as_deref().unwrap_or_default())?;
         if let Some(policy) = &self.password {
             policy.check()?;
         }
@@ -268,6 +311,18 @@ impl TenantSettings {
         self.signing.unwrap_or_default()
     }
 
+    /// How long keys live.
+    #[must_use]
+    pub fn keys(&self) -> KeyRule {
+        self.keys.unwrap_or_default()
+    }
+
+    /// Requests for developer keys.
+    #[must_use]
+    pub fn key_requests(&self) -> KeyRequestRule {
+        self.key_requests.clone().unwrap_or_default()
+    }
+
     /// How many failed logins are looked at.
     #[must_use]
     pub fn login_throttle(&self) -> LoginThrottle {
@@ -313,4 +368,18 @@ pub struct RequestInfo {
     pub id: String,
     /// Whom it came from, proxies seen through; `None` for the command line.
     pub address: Option<IpAddr>,
+    /// How its client calls itself.
+    pub agent: Option<String>,
+    /// How the resource was asked for.
+    pub transport: Transport,
+    /// What the answer is to tell of a key's limits.
+    pub told: Told,
+}
+
+impl RequestInfo {
+    /// A plain request.
+    #[must_use]
+    pub fn new(id: String, address: Option<IpAddr>) -> Self {
+        Self { id, address, agent: None, transport: Transport::Http, told: Told::default() }
+    }
 }

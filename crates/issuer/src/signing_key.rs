@@ -304,7 +304,7 @@ impl Issuer {
         }
         keys = scoped.signing_keys().await?;
         while let Some((audience, step)) = next_step(&keys, &terms, now) {
-            deeds.extend(self.take(&mut scoped, tenant, &actor, (&of(&keys, audience), audience), step, now).await?);
+            deeds.extend(self.take_step(&mut scoped, tenant, &actor, (&of(&keys, audience), audience), step, now).await?);
             keys = scoped.signing_keys().await?;
         }
         let moved = u64::try_from(deeds.len()).unwrap_or(u64::MAX);
@@ -314,7 +314,7 @@ impl Issuer {
     }
 
     /// Does what is due, and says what the audit trail hears of it.
-    async fn take(
+    async fn take_step(
         &self,
         scoped: &mut TenantTx<'_>,
         tenant: TenantId,

@@ -8,7 +8,7 @@ use crate::audience::LONGEST_AUDIENCE;
 use crate::audit::{Actor, append, append_with};
 use crate::directory::TenantEntry;
 use crate::mint::{Grant, mint, mint_for};
-use crate::scope::ScopeSet;
+use crate::rights;
 use crate::settings::check_lifetime;
 use crate::standing::{OwnerNow, standing};
 use crate::{Failure, Issuer, Refusal};
@@ -17,7 +17,8 @@ use crate::{Failure, Issuer, Refusal};
 pub(crate) const OPERATOR_CLIENT: &str = "operator";
 
 impl Issuer {
-    /// Issues an access token for a person. An audience that is registered gets its own shape. `lifetime` is in seconds; `None` makes a token without an end, which lives until
+    /// Issues an access token for a person, with the scopes that were `asked` for, or all that the person holds. An audience
+    /// that is registered gets its own shape. `lifetime` is in seconds; `None` makes a token without an end, which lives until
     /// it is called back or the person may not act: services that verify offline do not hear of that.
     pub async fn issue_token(
         &self,
@@ -25,6 +26,7 @@ impl Issuer {
         actor: &Actor,
         user: UserId,
         audience: Option<&str>,
+        asked: Option<&str>,
         lifetime: Option<i32>,
     ) -> Result<String, Failure> {
         let now = self.clock.now();
@@ -47,7 +49,8 @@ impl Issuer {
         if let Err(fallen) = standing(tenant, &owner, None, None, now) {
             return Err(Refusal::Conflict(format!("{} may not act now ({})", person.username, fallen.reason())).into());
         }
-        let scope = ScopeSet::default();
+        let scope = rights::of_person(tenant, person);
+        let scope = scope.narrow(asked)?;
         let subject = user.to_string();
         let grant = Grant {
             issuer: &tenant.issuer,
@@ -59,7 +62,10 @@ impl Issuer {
             family: None,
             username: Some(&person.username),
             roles: Some(&person.roles),
+            actor: None,
             scope: &scope,
+            allowed_ips: &[],
+            narrowed: false,
             lifetime,
             not_after: None,
         };
@@ -75,7 +81,7 @@ impl Issuer {
             key: None,
             family: None,
             subject,
-            scope: String::new(),
+            scope: scope.to_string(),
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };

@@ -1,6 +1,12 @@
 //! What the server does for itself now and then: room for the record of tokens, and no more of it than is
 //! needed; signing keys that follow each other.
 
+use chrono::TimeDelta;
+use claviger_store::token_family::{EndedBy, Principal};
+use serde_json::json;
+
+use crate::audit::{Actor, append};
+use crate::key::DORMANT;
 use crate::{Failure, Issuer};
 
 impl Issuer {
@@ -12,15 +18,57 @@ impl Issuer {
         Ok(())
     }
 
-    async fn prune_attempts(&self) -> Result<u64, Failure> {
+    /// Attempts, tickets, links and requests that are over.
+    async fn prune_what_is_over(&self) -> Result<u64, Failure> {
         let now = self.clock.now();
         let mut pruned = 0;
         for tenant in self.store.all_tenants().await? {
             let mut tx = self.store.begin_in(tenant).await?;
-            pruned += tx.tenant(tenant).await?.prune_attempts(now).await?;
+            let mut scoped = tx.tenant(tenant).await?;
+            pruned += scoped.prune_attempts(now).await? + scoped.prune_tickets(now).await?;
             tx.commit().await?;
+            pruned += self.prune_key_requests(tenant, now).await?;
         }
         Ok(pruned)
+    }
+
+    /// Tells of keys that end soon, once each 30, 7 and 1 days ahead, and disables those that nobody uses.
+    async fn look_after_keys(&self) -> Result<(), Failure> {
+        let now = self.clock.now();
+        self.write_uses().await?;
+        for tenant in self.store.all_tenants().await? {
+            let Some(entry) = self.directory.tenant(tenant).await? else { continue };
+            let mut tx = self.store.begin_in(tenant).await?;
+            let mut scoped = tx.tenant(tenant).await?;
+            let upkeep = |name: &str| Actor { name: name.to_owned(), ..Actor::operator() };
+            let mut deeds = Vec::new();
+            // The shortest first: a key that is told of as one day ahead is not told of as thirty.
+            for days in [1, 7, 30] {
+                for (key, ends) in scoped.mark_expiring_keys(days, now).await? {
+                    let detail = json!({ "expires_at": ends, "days": days });
+                    deeds.push(upkeep("system:upkeep").did("key.expiring", format!("key:{key}"), detail, now));
+                }
+            }
+            let mut disabled = Vec::new();
+            let mut families = Vec::new();
+            if let Some(days) = entry.settings.keys().dormant_days {
+                let by = upkeep(DORMANT);
+                disabled = scoped.disable_dormant_keys(now - TimeDelta::days(days.into()), now, DORMANT).await?;
+                for key in &disabled {
+                    families.extend(scoped.end_families(&Principal::Key(key.clone()), now, DORMANT, EndedBy::Key).await?);
+                    deeds.push(by.did("key.disable", format!("key:{key}"), json!({ "unused_days": days }), now));
+                }
+            }
+            if deeds.is_empty() {
+                continue;
+            }
+            append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
+            self.commit_logins(tx, tenant, None, &families).await?;
+            for key in disabled {
+                self.forget("api_keys", tenant, key);
+            }
+        }
+        Ok(())
     }
 
     /// Makes room, drops partitions whose tokens have all ended, moves signing keys on, and forgets news that everybody has heard. What does
@@ -45,9 +93,12 @@ impl Issuer {
             Ok(moved) => tracing::debug!(signing_keys.moved = moved, "signing keys are where they should be"),
             Err(error) => tracing::error!(error = %error, "signing keys could not be moved on"),
         }
-        match self.prune_attempts().await {
-            Ok(pruned) => tracing::debug!(attempts.pruned = pruned, "old attempts are forgotten"),
-            Err(error) => tracing::warn!(error = %error, "old attempts could not be forgotten"),
+        match self.prune_what_is_over().await {
+            Ok(pruned) => tracing::debug!(pruned, "what is over is forgotten"),
+            Err(error) => tracing::warn!(error = %error, "what is over could not be forgotten"),
+        }
+        if let Err(error) = self.look_after_keys().await {
+            tracing::warn!(error = %error, "keys that end soon, or that nobody uses, could not be looked after");
         }
         match self.store.prune_changes().await {
             Ok(pruned) => tracing::debug!(changes.pruned = pruned, "old news is forgotten"),

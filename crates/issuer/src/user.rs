@@ -1,7 +1,5 @@
 //! People: made, disabled, ended. Login stands elsewhere.
 
-use std::collections::BTreeSet;
-
 use claviger_store::id::{Owner, TenantId, UserId};
 use claviger_store::token_family::EndedBy;
 use claviger_store::user::{EMAIL_TAKEN, ID_TAKEN, LOOK_TAKEN, USERNAME_TAKEN, User};
@@ -11,12 +9,11 @@ use serde_json::json;
 use crate::account::end_logins;
 use crate::audit::{Actor, append};
 use crate::directory::TenantEntry;
+use crate::grant::{checked_scopes, to_person};
 use crate::password::imported;
+use crate::role::checked_roles;
 use crate::username::Username;
 use crate::{Failure, Fault, Issuer, Refusal};
-
-/// Most roles of one person.
-const MOST_ROLES: usize = 50;
 
 /// A user to be made.
 #[derive(Default)]
@@ -25,8 +22,10 @@ pub struct NewUser {
     pub username: String,
     /// Kept in lower case.
     pub email: Option<String>,
-    /// Plain names.
+    /// Names of roles; one that the tenant has not made is a word in tokens and grants nothing here.
     pub roles: Vec<String>,
+    /// Held beside those of the roles.
+    pub scopes: Vec<String>,
     /// `None` for somebody who cannot log in with a password.
     pub password: Option<NewPassword>,
     /// The id in the system that the person comes from; `None` makes one.
@@ -50,25 +49,14 @@ pub struct UserChange {
     pub email: Option<Option<String>>,
     /// All of the roles.
     pub roles: Option<Vec<String>>,
+    /// All of the scopes held beside those of the roles.
+    pub scopes: Option<Vec<String>>,
     /// Whether the person may act.
     pub disabled: Option<bool>,
 }
 
-/// Role names in order: letters, digits, `_`, `.`, `:` and `-`.
-fn checked_roles(roles: &[String]) -> Result<Vec<String>, Refusal> {
-    let fits = |role: &str| {
-        (1..=64).contains(&role.len())
-            && role.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-'))
-    };
-    if roles.len() > MOST_ROLES || !roles.iter().all(|role| fits(role)) {
-        let problem = format!("are at most {MOST_ROLES} names of 1 to 64 letters, digits, `_`, `.`, `:` and `-`");
-        return Err(Refusal::invalid("roles", problem));
-    }
-    Ok(roles.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect())
-}
-
 /// In lower case, if it has the shape of an address. Whether it is one, only a message can tell.
-fn normal_email(email: &str) -> Result<String, Refusal> {
+pub(crate) fn normal_email(email: &str) -> Result<String, Refusal> {
     let email = email.trim();
     if email.is_empty() {
         return Err(Refusal::invalid("email", "can't be blank"));
@@ -100,10 +88,11 @@ impl Issuer {
     /// Makes a user.
     pub async fn create_user(&self, tenant: &TenantEntry, actor: &Actor, new: NewUser) -> Result<User, Failure> {
         let now = self.clock.now();
-        let NewUser { username, email, roles, password, id, disabled } = new;
+        let NewUser { username, email, roles, scopes, password, id, disabled } = new;
         let username = Username::parse(&username)?;
         let email = email.as_deref().map(normal_email).transpose()?;
         let roles = checked_roles(&roles)?;
+        let scopes = checked_scopes(&scopes)?;
         let hash = match password {
             None => None,
             Some(NewPassword::Text(text)) => Some(self.new_password(tenant, &username.shown, email.as_deref(), text).await?),
@@ -116,10 +105,13 @@ impl Issuer {
             skeleton: &username.skeleton,
             email: email.as_deref(),
             roles: &roles,
+            scopes: &scopes,
         };
-        let tenant = tenant.tenant.id;
+        let entry = tenant;
+        let tenant = entry.tenant.id;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
+        to_person(&mut scoped, entry, actor, (&[], &[]), &roles, &scopes, now).await?;
         if let Err(error) = scoped.create_user(&kept, now).await {
             return Err(taken(&error).map_or_else(|| error.into(), Failure::from));
         }
@@ -127,7 +119,7 @@ impl Issuer {
             scoped.set_password(kept.id, hash, now, &actor.name).await?;
         }
         let target = format!("user:{}", kept.id);
-        let detail = json!({ "roles": roles, "password": hash.is_some(), "imported": id.is_some() });
+        let detail = json!({ "roles": roles, "scopes": scopes, "password": hash.is_some(), "imported": id.is_some() });
         let mut deeds = vec![actor.did("user.create", &target, detail, now)];
         if disabled {
             scoped.set_user_disabled(kept.id, Some((now, actor.name.as_str()))).await?;
@@ -141,9 +133,10 @@ impl Issuer {
 
     /// Whether a user could be made of this, as far as that can be told without doing it.
     pub async fn check_user(&self, tenant: &TenantEntry, new: &NewUser) -> Result<(), Failure> {
-        let NewUser { username, email, roles, password, id, disabled: _ } = new;
+        let NewUser { username, email, roles, scopes, password, id, disabled: _ } = new;
         let username = Username::parse(username)?;
         checked_roles(roles)?;
+        checked_scopes(scopes)?;
         if let Some(NewPassword::Hash(text)) = password {
             imported(text)?;
         }
@@ -155,6 +148,7 @@ impl Issuer {
             skeleton: &username.skeleton,
             email: email.as_deref(),
             roles: &[],
+            scopes: &[],
         };
         // Done, and undone: nothing else knows all that the table refuses.
         let mut tx = self.store.begin_in(tenant.tenant.id).await?;
@@ -199,8 +193,10 @@ impl Issuer {
     /// Changes a user.
     pub async fn change_user(&self, tenant: TenantId, actor: &Actor, id: UserId, change: UserChange) -> Result<User, Failure> {
         let now = self.clock.now();
-        let UserChange { email, roles, disabled } = change;
+        let UserChange { email, roles, scopes, disabled } = change;
         let roles = roles.as_deref().map(checked_roles).transpose()?;
+        let scopes = scopes.as_deref().map(checked_scopes).transpose()?;
+        let entry = self.entry_of(tenant).await?;
         let email = email.map(|email| email.as_deref().map(normal_email).transpose()).transpose()?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
@@ -217,9 +213,18 @@ impl Issuer {
                 Err(error) => return Err(taken(&error).map_or_else(|| error.into(), Failure::from)),
             }
         }
-        if let Some(roles) = roles {
-            scoped.set_user_roles(id, &roles).await?;
-            deeds.push(actor.did("user.update", &target, json!({ "changed": ["roles"], "roles": roles }), now));
+        if roles.is_some() || scopes.is_some() {
+            let before = scoped.user(id).await?.ok_or(Refusal::NotFound)?;
+            let held = (before.roles.as_slice(), before.scopes.as_slice());
+            let (roles, scopes) = (roles.as_deref().unwrap_or(held.0), scopes.as_deref().unwrap_or(held.1));
+            to_person(&mut scoped, &entry, actor, held, roles, scopes, now).await?;
+            scoped.set_user_roles(id, roles).await?;
+            scoped.set_user_scopes(id, scopes).await?;
+            let changed: Vec<&str> = [("roles", roles != held.0), ("scopes", scopes != held.1)]
+                .into_iter()
+                .filter_map(|(what, changed)| changed.then_some(what))
+                .collect();
+            deeds.push(actor.did("user.update", &target, json!({ "changed": changed, "roles": roles, "scopes": scopes }), now));
         }
         if let Some(disabled) = disabled
             && scoped.set_user_disabled(id, disabled.then_some((now, actor.name.as_str()))).await?
@@ -234,6 +239,7 @@ impl Issuer {
         let user = scoped.user(id).await?;
         self.commit_logins(tx, tenant, None, &families).await?;
         self.forget("users", tenant, id);
+        self.forget("scopes", tenant, "");
         Ok(user.ok_or(Refusal::NotFound)?)
     }
 

@@ -60,6 +60,16 @@ pub struct ApiKey {
     pub owner: Owner,
     /// What it may do; empty is nothing.
     pub scopes: Vec<String>,
+    /// Names of roles whose scopes it has too.
+    pub roles: Vec<String>,
+    /// Whom it may say that it acts for.
+    pub act_as: Option<Vec<String>>,
+    /// Whom it acts for when nobody is named.
+    pub act_as_default: Option<String>,
+    /// Who may act for its owner with it; a key with this is good for nothing else.
+    pub agents: Option<Vec<String>>,
+    /// Where, how and how often it may be used, as the issuer wrote it.
+    pub limits: serde_json::Value,
     /// Seconds; `None` takes the owner's, then the tenant's.
     pub token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -72,8 +82,23 @@ pub struct ApiKey {
     pub expires_at: Option<DateTime<Utc>>,
     /// Whether it may be exchanged.
     pub status: KeyStatus,
-    /// Within a minute of its last use.
+    /// When it was last used.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// The network that its last use came from.
+    pub last_used_network: Option<String>,
+    /// How the client of its last use called itself.
+    pub last_used_agent: Option<String>,
+}
+
+/// A use of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The network that it came from.
+    pub network: Option<String>,
+    /// How its client called itself.
+    pub agent: Option<String>,
 }
 
 /// A key to be kept.
@@ -86,6 +111,8 @@ pub struct NewKey<'a> {
     pub owner: Owner,
     /// What it may do.
     pub scopes: &'a [String],
+    /// Names of roles whose scopes it has too.
+    pub roles: &'a [String],
     /// Seconds; `None` takes the owner's, then the tenant's.
     pub token_lifetime: Option<i32>,
     /// Whether an exchange gives a refresh token too.
@@ -105,6 +132,11 @@ struct Row {
     application_id: Option<Uuid>,
     user_id: Option<Uuid>,
     scopes: Vec<String>,
+    roles: Vec<String>,
+    act_as: Option<Vec<String>>,
+    act_as_default: Option<String>,
+    agents: Option<Vec<String>>,
+    limits: serde_json::Value,
     token_lifetime: Option<i32>,
     refresh: bool,
     created_at: DateTime<Utc>,
@@ -115,6 +147,8 @@ struct Row {
     revoked_at: Option<DateTime<Utc>>,
     revoked_by: Option<String>,
     last_used_at: Option<DateTime<Utc>>,
+    network: Option<String>,
+    agent: Option<String>,
 }
 
 impl TryFrom<Row> for ApiKey {
@@ -126,6 +160,11 @@ impl TryFrom<Row> for ApiKey {
             application_id,
             user_id,
             scopes,
+            roles,
+            act_as,
+            act_as_default,
+            agents,
+            limits,
             token_lifetime,
             refresh,
             created_at,
@@ -136,6 +175,8 @@ impl TryFrom<Row> for ApiKey {
             revoked_at,
             revoked_by,
             last_used_at,
+            network,
+            agent,
         } = row;
         let owner = match (application_id, user_id) {
             (Some(id), None) => Owner::Application(ApplicationId(id)),
@@ -149,7 +190,26 @@ impl TryFrom<Row> for ApiKey {
             (Some(evidence), None) => KeyStatus::Disabled(evidence),
             (None, None) => KeyStatus::Active,
         };
-        Ok(Self { id, name, owner, scopes, token_lifetime, refresh, created_at, created_by, expires_at, status, last_used_at })
+        Ok(Self {
+            id,
+            name,
+            owner,
+            scopes,
+            roles,
+            act_as,
+            act_as_default,
+            agents,
+            limits,
+            token_lifetime,
+            refresh,
+            created_at,
+            created_by,
+            expires_at,
+            status,
+            last_used_at,
+            last_used_network: network,
+            last_used_agent: agent,
+        })
     }
 }
 
@@ -177,8 +237,8 @@ impl TenantTx<'_> {
         };
         sqlx::query!(
             "INSERT INTO api_keys (tenant_id, id, name, application_id, user_id, scopes, token_lifetime,
-                                   created_at, created_by, expires_at, refresh)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                   created_at, created_by, expires_at, refresh, roles)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             self.tenant.0,
             key.id.as_str(),
             key.name,
@@ -189,7 +249,8 @@ impl TenantTx<'_> {
             now,
             key.created_by,
             key.expires_at,
-            key.refresh
+            key.refresh,
+            key.roles
         )
         .execute(&mut *self.connection)
         .await?;
@@ -203,9 +264,11 @@ impl TenantTx<'_> {
     pub async fn key(&mut self, id: &KeyId) -> Result<Option<ApiKey>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.token_lifetime, k.refresh,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles,
+                      k.act_as, k.act_as_default, k.agents, k.limits, k.token_lifetime, k.refresh,
                       k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
-                      k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?"
+                      k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?",
+                      u.network AS "network?", u.agent AS "agent?"
                  FROM api_keys k
                  LEFT JOIN api_key_usage u ON (u.tenant_id, u.key_id) = (k.tenant_id, k.id)
                 WHERE k.tenant_id = $1 AND k.id = $2"#,
@@ -357,9 +420,11 @@ impl TenantTx<'_> {
         };
         sqlx::query_as!(
             Row,
-            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.token_lifetime, k.refresh,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles,
+                      k.act_as, k.act_as_default, k.agents, k.limits, k.token_lifetime, k.refresh,
                       k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
-                      k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?"
+                      k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?",
+                      u.network AS "network?", u.agent AS "agent?"
                  FROM api_keys k
                  LEFT JOIN api_key_usage u ON (u.tenant_id, u.key_id) = (k.tenant_id, k.id)
                 WHERE k.tenant_id = $1 AND k.revoked_at IS NULL
@@ -392,7 +457,8 @@ impl TenantTx<'_> {
         expires_at: Option<DateTime<Utc>>,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query!(
-            "UPDATE api_keys SET name = $3, scopes = $4, token_lifetime = $5, refresh = $7, expires_at = $6
+            "UPDATE api_keys SET name = $3, scopes = $4, token_lifetime = $5, refresh = $7, expires_at = $6,
+                    reminded = CASE WHEN expires_at IS DISTINCT FROM $6 THEN NULL ELSE reminded END
               WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
             self.tenant.0,
             id.as_str(),
@@ -407,16 +473,199 @@ impl TenantTx<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Disables (`Some`) or enables (`None`) a key. False when it was so already, is revoked, or is not there.
-    pub async fn set_key_disabled(&mut self, id: &KeyId, disabled: Option<(DateTime<Utc>, &str)>) -> Result<bool, StoreError> {
-        let (at, by) = disabled.unzip();
+    /// Replaces where, how and how often a key may be used.
+    pub async fn set_key_limits(&mut self, id: &KeyId, limits: &serde_json::Value) -> Result<bool, StoreError> {
         let done = sqlx::query!(
-            "UPDATE api_keys SET disabled_at = $3, disabled_by = $4
-              WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL
-                AND (disabled_at IS NULL) <> ($3::timestamptz IS NULL)",
+            "UPDATE api_keys SET limits = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
             self.tenant.0,
             id.as_str(),
-            at,
+            limits
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Takes so much of a key's budget in this window, if there is as much. Returns how much of it is used then.
+    pub async fn take_budget(
+        &mut self,
+        id: &KeyId,
+        kind: &str,
+        window_start: DateTime<Utc>,
+        wanted: i64,
+        limit: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            "INSERT INTO key_budgets AS b (tenant_id, key_id, kind, window_start, used) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (tenant_id, key_id, kind) DO UPDATE
+                SET used = CASE WHEN b.window_start = $4 THEN b.used + $5 ELSE $5 END, window_start = $4
+              WHERE b.window_start < $4 OR (b.window_start = $4 AND b.used + $5 <= $6)
+             RETURNING used",
+            self.tenant.0,
+            id.as_str(),
+            kind,
+            window_start,
+            wanted,
+            limit
+        )
+        .fetch_optional(&mut *self.connection)
+        .await?)
+    }
+
+    /// Writes when keys were last used; an older use never takes a newer one's place.
+    pub async fn write_key_uses(&mut self, uses: &[(KeyId, KeyUse)]) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO api_key_usage (tenant_id, key_id, last_used_at, network, agent)
+             SELECT $1, u.*
+               FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[]) AS u (key_id, at, network, agent)
+             ON CONFLICT (tenant_id, key_id) DO UPDATE
+                SET last_used_at = excluded.last_used_at, network = excluded.network, agent = excluded.agent
+              WHERE api_key_usage.last_used_at <= excluded.last_used_at",
+            self.tenant.0,
+            uses.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>() as _,
+            &uses.iter().map(|(_, used)| used.at).collect::<Vec<_>>(),
+            uses.iter().map(|(_, used)| used.network.as_deref()).collect::<Vec<_>>() as _,
+            uses.iter().map(|(_, used)| used.agent.as_deref()).collect::<Vec<_>>() as _
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Revokes every key of an owner but one. Returns them.
+    pub async fn revoke_keys_of(
+        &mut self,
+        owner: Owner,
+        except: Option<&KeyId>,
+        now: DateTime<Utc>,
+        by: &str,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        let (application, user) = match owner {
+            Owner::Application(id) => (Some(id.0), None),
+            Owner::User(id) => (None, Some(id.0)),
+        };
+        Ok(sqlx::query_scalar!(
+            r#"UPDATE api_keys SET revoked_at = $4, revoked_by = $5
+                WHERE tenant_id = $1 AND (application_id = $2 OR user_id = $3) AND revoked_at IS NULL
+                  AND id IS DISTINCT FROM $6
+            RETURNING id AS "id: KeyId""#,
+            self.tenant.0,
+            application,
+            user,
+            now,
+            by,
+            except.map(KeyId::as_str)
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
+    }
+
+    /// Disables active keys that nobody used since then. Returns them.
+    pub async fn disable_dormant_keys(
+        &mut self,
+        unused_since: DateTime<Utc>,
+        now: DateTime<Utc>,
+        by: &str,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"UPDATE api_keys k SET disabled_at = $3, disabled_by = $4
+                WHERE k.tenant_id = $1 AND k.revoked_at IS NULL AND k.disabled_at IS NULL
+                  AND (k.expires_at IS NULL OR k.expires_at > $3)
+                  AND greatest(k.created_at, k.enabled_at) < $2
+                  AND NOT EXISTS (SELECT 1 FROM api_key_usage u
+                                   WHERE u.tenant_id = k.tenant_id AND u.key_id = k.id AND u.last_used_at >= $2)
+            RETURNING k.id AS "id: KeyId""#,
+            self.tenant.0,
+            unused_since,
+            now,
+            by
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
+    }
+
+    /// Living keys that end within so many days, of which nobody was told yet that few ahead; marked as told. Returns them with
+    /// their ends.
+    pub async fn mark_expiring_keys(&mut self, days: i32, now: DateTime<Utc>) -> Result<Vec<(KeyId, DateTime<Utc>)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"UPDATE api_keys SET reminded = $2::int
+                WHERE tenant_id = $1 AND revoked_at IS NULL AND disabled_at IS NULL
+                  AND expires_at > $3 AND expires_at <= $3::timestamptz + make_interval(days => $2)
+                  AND (reminded IS NULL OR reminded > $2)
+            RETURNING id AS "id: KeyId", expires_at AS "expires_at!""#,
+            self.tenant.0,
+            days,
+            now
+        )
+        .fetch_all(&mut *self.connection)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.expires_at)).collect())
+    }
+
+    /// Replaces what a key says of acting for others.
+    pub async fn set_key_acting(
+        &mut self,
+        id: &KeyId,
+        act_as: Option<&[String]>,
+        act_as_default: Option<&str>,
+        agents: Option<&[String]>,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE api_keys SET act_as = $3, act_as_default = $4, agents = $5
+              WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
+            self.tenant.0,
+            id.as_str(),
+            act_as,
+            act_as_default,
+            agents
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// The keys that are not revoked of the living person of that case-mapped name, by the key's name or id: those that were
+    /// made last first, and few.
+    pub async fn keys_named(&mut self, username_folded: &str, name: &str) -> Result<Vec<KeyId>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT k.id AS "id: KeyId"
+                 FROM users u
+                 JOIN api_keys k ON (k.tenant_id, k.user_id) = (u.tenant_id, u.id)
+                WHERE u.tenant_id = $1 AND u.username_folded = $2 AND u.deleted_at IS NULL
+                  AND k.revoked_at IS NULL AND (k.name = $3 OR k.id = $3)
+                ORDER BY k.created_at DESC
+                LIMIT 5"#,
+            self.tenant.0,
+            username_folded,
+            name
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
+    }
+
+    /// Replaces a key's roles.
+    pub async fn set_key_roles(&mut self, id: &KeyId, roles: &[String]) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE api_keys SET roles = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
+            self.tenant.0,
+            id.as_str(),
+            roles
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Disables (`Some`) or enables (`None`) a key. False when it was so already, is revoked, or is not there.
+    pub async fn set_key_disabled(&mut self, id: &KeyId, by: Option<&str>, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE api_keys SET disabled_at = CASE WHEN $4::text IS NOT NULL THEN $3::timestamptz END, disabled_by = $4,
+                    enabled_at = CASE WHEN $4::text IS NULL THEN $3 ELSE enabled_at END
+              WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL
+                AND (disabled_at IS NULL) <> ($4::text IS NULL)",
+            self.tenant.0,
+            id.as_str(),
+            now,
             by
         )
         .execute(&mut *self.connection)

@@ -15,6 +15,10 @@ pub struct Application {
     pub name: String,
     /// Seconds; `None` takes the tenant's.
     pub token_lifetime: Option<i32>,
+    /// What its keys may hold at most, beside its roles; `None` with no roles is no limit.
+    pub scopes: Option<Vec<String>>,
+    /// Names of roles that limit its keys.
+    pub roles: Vec<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Whether it may act.
@@ -28,6 +32,8 @@ struct Row {
     id: ApplicationId,
     name: String,
     token_lifetime: Option<i32>,
+    scopes: Option<Vec<String>>,
+    roles: Vec<String>,
     created_at: DateTime<Utc>,
     disabled_at: Option<DateTime<Utc>>,
     disabled_by: Option<String>,
@@ -38,9 +44,9 @@ struct Row {
 impl TryFrom<Row> for Application {
     type Error = StoreError;
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let Row { id, name, token_lifetime, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
+        let Row { id, name, token_lifetime, scopes, roles, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
         let status = Status::from_columns("applications", (disabled_at, disabled_by), (deleted_at, deleted_by))?;
-        Ok(Self { id, name, token_lifetime, created_at, status })
+        Ok(Self { id, name, token_lifetime, scopes, roles, created_at, status })
     }
 }
 
@@ -70,7 +76,7 @@ impl TenantTx<'_> {
     pub async fn application(&mut self, id: ApplicationId) -> Result<Option<Application>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: ApplicationId", name, token_lifetime, created_at,
+            r#"SELECT id AS "id: ApplicationId", name, token_lifetime, scopes, roles, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM applications
                 WHERE tenant_id = $1 AND id = $2"#,
@@ -87,7 +93,7 @@ impl TenantTx<'_> {
     pub async fn application_by_name(&mut self, name: &str) -> Result<Option<Application>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: ApplicationId", name, token_lifetime, created_at,
+            r#"SELECT id AS "id: ApplicationId", name, token_lifetime, scopes, roles, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM applications
                 WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL"#,
@@ -104,7 +110,7 @@ impl TenantTx<'_> {
     pub async fn list_applications(&mut self, after: Option<ApplicationId>, limit: u16) -> Result<Vec<Application>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: ApplicationId", name, token_lifetime, created_at,
+            r#"SELECT id AS "id: ApplicationId", name, token_lifetime, scopes, roles, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM applications
                 WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR id > $2)
@@ -143,6 +149,25 @@ impl TenantTx<'_> {
             id.0,
             name,
             token_lifetime
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Replaces what its keys may hold at most.
+    pub async fn set_application_rights(
+        &mut self,
+        id: ApplicationId,
+        scopes: Option<&[String]>,
+        roles: &[String],
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE applications SET scopes = $3, roles = $4 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+            self.tenant.0,
+            id.0,
+            scopes,
+            roles
         )
         .execute(&mut *self.connection)
         .await?;

@@ -201,47 +201,104 @@ impl TenantTx<'_> {
         Ok(())
     }
 
-    /// Entries newest first, before the given number; of one action if asked.
-    pub async fn list_audit(&mut self, action: Option<&str>, before: Option<i64>, limit: u16) -> Result<Vec<Entry>, StoreError> {
-        let before = before.unwrap_or(i64::MAX);
-        let limit = i64::from(limit);
-        Ok(match action {
-            // Worded so that the partial index serves it.
-            Some(action) if action != "key.exchange" && action != "token.refresh" => {
+    /// One page of the trail.
+    pub async fn list_audit(&mut self, filter: &Filter<'_>, page: Page) -> Result<Vec<Entry>, StoreError> {
+        // Each combination of filters wants a plan of its own.
+        sqlx::raw_sql("SET LOCAL plan_cache_mode = force_custom_plan").execute(&mut *self.connection).await?;
+        let Filter { actions, prefix, outcome, actor, subject, target, either, request_id, since, until, notable } = filter;
+        // `$extra` is worded so that the partial indexes serve it.
+        macro_rules! entries {
+            ($extra:literal, $beyond:literal, $order:literal, $edge:expr) => {
                 sqlx::query_as!(
                     Entry,
                     "SELECT seq, at, action, outcome, actor, subject, target, request_id, detail,
                             personal, personal_salt, personal_digest, hash
                        FROM audit_entries
-                      WHERE tenant_id = $1 AND action = $2 AND action <> 'key.exchange' AND action <> 'token.refresh'
-                        AND seq < $3
-                      ORDER BY seq DESC
-                      LIMIT $4",
+                      WHERE tenant_id = $1 AND "
+                        + $extra
+                        + " AND ($2::text[] IS NULL OR action = ANY ($2))
+                            AND ($3::text IS NULL OR starts_with(action, $3))
+                            AND ($4::text IS NULL OR outcome = $4)
+                            AND ($5::text IS NULL OR actor = $5)
+                            AND ($6::text IS NULL OR subject = $6)
+                            AND ($7::text IS NULL OR target = $7)
+                            AND ($8::text IS NULL OR actor = $8 OR target = $8)
+                            AND ($9::text IS NULL OR request_id = $9)
+                            AND ($10::timestamptz IS NULL OR at >= $10)
+                            AND ($11::timestamptz IS NULL OR at < $11)
+                            AND seq "
+                        + $beyond
+                        + " $12 ORDER BY seq "
+                        + $order
+                        + " LIMIT $13",
                     self.tenant.0,
-                    action,
-                    before,
-                    limit
+                    *actions,
+                    *prefix,
+                    *outcome,
+                    *actor,
+                    *subject,
+                    *target,
+                    *either,
+                    *request_id,
+                    *since,
+                    *until,
+                    $edge,
+                    i64::from(page.limit)
                 )
                 .fetch_all(&mut *self.connection)
-                .await?
-            }
-            action => {
-                sqlx::query_as!(
-                    Entry,
-                    "SELECT seq, at, action, outcome, actor, subject, target, request_id, detail,
-                            personal, personal_salt, personal_digest, hash
-                       FROM audit_entries
-                      WHERE tenant_id = $1 AND ($2::text IS NULL OR action = $2) AND seq < $3
-                      ORDER BY seq DESC
-                      LIMIT $4",
-                    self.tenant.0,
-                    action,
-                    before,
-                    limit
-                )
-                .fetch_all(&mut *self.connection)
-                .await?
-            }
-        })
+                .await
+            };
+        }
+        Ok(match (*notable, page.order) {
+            (true, Order::Newest(before)) => entries!("NOT is_routine(action, outcome)", "<", "DESC", before.unwrap_or(i64::MAX)),
+            (true, Order::Oldest(after)) => entries!("NOT is_routine(action, outcome)", ">", "ASC", after.unwrap_or(0)),
+            (false, Order::Newest(before)) => entries!("TRUE", "<", "DESC", before.unwrap_or(i64::MAX)),
+            (false, Order::Oldest(after)) => entries!("TRUE", ">", "ASC", after.unwrap_or(0)),
+        }?)
     }
+}
+
+/// Which entries; what is `None` is not asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter<'a> {
+    /// One of these actions.
+    pub actions: Option<&'a [String]>,
+    /// Actions that begin so.
+    pub prefix: Option<&'a str>,
+    /// `ok` or `refused`.
+    pub outcome: Option<&'a str>,
+    /// Who did it.
+    pub actor: Option<&'a str>,
+    /// In whose name.
+    pub subject: Option<&'a str>,
+    /// To what.
+    pub target: Option<&'a str>,
+    /// Who did it, or to what.
+    pub either: Option<&'a str>,
+    /// With which request.
+    pub request_id: Option<&'a str>,
+    /// From then on.
+    pub since: Option<DateTime<Utc>>,
+    /// Before then.
+    pub until: Option<DateTime<Utc>>,
+    /// Leaves out exchanges and refreshes that went well.
+    pub notable: bool,
+}
+
+/// Which part of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// In which order, from where.
+    pub order: Order,
+    /// At most so many.
+    pub limit: u16,
+}
+
+/// In which order, from where.
+#[derive(Debug, Clone, Copy)]
+pub enum Order {
+    /// Newest first, before that number.
+    Newest(Option<i64>),
+    /// Oldest first, after that number.
+    Oldest(Option<i64>),
 }

@@ -59,6 +59,11 @@ uuid_id!(
     SessionId
 );
 
+uuid_id!(
+    /// A request for a developer key.
+    KeyRequestId
+);
+
 /// The public half of an API key. Unique over all tenants, so it names its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, sqlx::Type)]
 #[serde(transparent)]

@@ -15,8 +15,10 @@ pub struct User {
     pub username: String,
     /// In lower case.
     pub email: Option<String>,
-    /// Plain names, in order.
+    /// Names of roles, in order.
     pub roles: Vec<String>,
+    /// Held beside those of the roles, in order.
+    pub scopes: Vec<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Whether this person may act.
@@ -35,8 +37,10 @@ pub struct NewUser<'a> {
     pub skeleton: &'a str,
     /// In lower case.
     pub email: Option<&'a str>,
-    /// Plain names.
+    /// Names of roles.
     pub roles: &'a [String],
+    /// Held beside those of the roles.
+    pub scopes: &'a [String],
 }
 
 /// The unique indexes that can refuse a new user.
@@ -53,6 +57,7 @@ struct Row {
     username: String,
     email: Option<String>,
     roles: Vec<String>,
+    scopes: Vec<String>,
     created_at: DateTime<Utc>,
     disabled_at: Option<DateTime<Utc>>,
     disabled_by: Option<String>,
@@ -63,9 +68,9 @@ struct Row {
 impl TryFrom<Row> for User {
     type Error = StoreError;
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let Row { id, username, email, roles, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
+        let Row { id, username, email, roles, scopes, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
         let status = Status::from_columns("users", (disabled_at, disabled_by), (deleted_at, deleted_by))?;
-        Ok(Self { id, username, email, roles, created_at, status })
+        Ok(Self { id, username, email, roles, scopes, created_at, status })
     }
 }
 
@@ -73,8 +78,8 @@ impl TenantTx<'_> {
     /// Keeps a new user.
     pub async fn create_user(&mut self, user: &NewUser<'_>, now: DateTime<Utc>) -> Result<(), StoreError> {
         sqlx::query!(
-            "INSERT INTO users (tenant_id, id, username, username_folded, username_skeleton, email, roles, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO users (tenant_id, id, username, username_folded, username_skeleton, email, roles, created_at, scopes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             self.tenant.0,
             user.id.0,
             user.username,
@@ -82,7 +87,8 @@ impl TenantTx<'_> {
             user.skeleton,
             user.email,
             user.roles,
-            now
+            now,
+            user.scopes
         )
         .execute(&mut *self.connection)
         .await?;
@@ -93,7 +99,7 @@ impl TenantTx<'_> {
     pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, roles, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND id = $2"#,
@@ -110,7 +116,7 @@ impl TenantTx<'_> {
     pub async fn user_by_username(&mut self, folded: &str) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, roles, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND username_folded = $2 AND deleted_at IS NULL"#,
@@ -127,7 +133,7 @@ impl TenantTx<'_> {
     pub async fn user_by_email(&mut self, email: &str) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, roles, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND email = $2 AND deleted_at IS NULL"#,
@@ -144,7 +150,7 @@ impl TenantTx<'_> {
     pub async fn list_users(&mut self, after: Option<UserId>, limit: u16) -> Result<Vec<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, roles, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR id > $2)
@@ -161,6 +167,18 @@ impl TenantTx<'_> {
         .collect()
     }
 
+    /// The login names of these people, deleted ones too.
+    pub async fn usernames(&mut self, ids: &[UserId]) -> Result<Vec<(UserId, String)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT id AS "id: UserId", username FROM users WHERE tenant_id = $1 AND id = ANY ($2)"#,
+            self.tenant.0,
+            &ids.iter().map(|id| id.0).collect::<Vec<_>>()
+        )
+        .fetch_all(&mut *self.connection)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.username)).collect())
+    }
+
     /// Replaces the roles.
     pub async fn set_user_roles(&mut self, id: UserId, roles: &[String]) -> Result<bool, StoreError> {
         let done = sqlx::query!(
@@ -168,6 +186,19 @@ impl TenantTx<'_> {
             self.tenant.0,
             id.0,
             roles
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Replaces the scopes held beside those of the roles.
+    pub async fn set_user_scopes(&mut self, id: UserId, scopes: &[String]) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE users SET scopes = $3 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+            self.tenant.0,
+            id.0,
+            scopes
         )
         .execute(&mut *self.connection)
         .await?;

@@ -112,7 +112,7 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
             vec![key]
         }
         "set_key_disabled" => {
-            assert!(scoped.set_key_disabled(&at.key, by).await.unwrap());
+            assert!(scoped.set_key_disabled(&at.key, Some("operator:test"), now).await.unwrap());
             vec![key]
         }
         "revoke_key" => {

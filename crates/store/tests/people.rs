@@ -54,6 +54,7 @@ async fn a_person_is_read_as_it_was_made() {
         skeleton: "ada.love1ace",
         email: Some("ada@example.com"),
         roles: &roles,
+        scopes: &[],
     };
     create(&store, at.tenant, &user).await.unwrap();
     let mut tx = store.begin_in(at.tenant).await.unwrap();
@@ -247,9 +248,9 @@ async fn held_are_the_keys_that_may_be_exchanged() {
     let mut both = vec![at.key.clone(), at.user_key.clone()];
     both.sort();
     assert_eq!(scoped.hold_keys(&asked).await.unwrap(), both);
-    assert!(scoped.set_key_disabled(&at.key, Some((now(), BY))).await.unwrap());
+    assert!(scoped.set_key_disabled(&at.key, Some(BY), now()).await.unwrap());
     assert_eq!(scoped.hold_keys(&asked).await.unwrap(), std::slice::from_ref(&at.user_key));
-    assert!(scoped.set_key_disabled(&at.key, None).await.unwrap());
+    assert!(scoped.set_key_disabled(&at.key, None, now()).await.unwrap());
     assert!(scoped.revoke_key(&at.user_key, now(), BY).await.unwrap());
     assert_eq!(scoped.hold_keys(&asked).await.unwrap(), std::slice::from_ref(&at.key));
     assert!(scoped.hold_keys(&[]).await.unwrap().is_empty());
@@ -269,7 +270,7 @@ async fn whoever_would_end_a_key_waits_for_an_exchange_that_holds_it_and_the_oth
             let mut scoped = tx.tenant(at.tenant).await.unwrap();
             let done = match revoke {
                 true => scoped.revoke_key(key, now(), BY).await.unwrap(),
-                false => scoped.set_key_disabled(key, Some((now(), BY))).await.unwrap(),
+                false => scoped.set_key_disabled(key, Some(BY), now()).await.unwrap(),
             };
             assert!(done);
             tx

@@ -45,6 +45,8 @@ pub struct AccessToken {
     pub session: Option<String>,
     /// `act`: who acts on behalf of the subject (RFC 8693 §4.1).
     pub actor: Option<Actor>,
+    /// `narrowed`: less was asked for than the login behind it was granted.
+    pub narrowed: bool,
 }
 
 /// The party acting on behalf of the subject (RFC 8693 §4.1).
@@ -77,6 +79,7 @@ impl AccessToken {
             key_id: text(&claims, "key_id")?,
             session: text(&claims, "sid")?,
             actor: actor(&claims)?,
+            narrowed: claims.flag("narrowed").map_err(|WrongType| Rejection::Claims("narrowed"))?.unwrap_or(false),
         })
     }
 }
@@ -208,6 +211,7 @@ mod tests {
                 key_id: None,
                 session: None,
                 actor: None,
+                narrowed: false,
             }
         );
     }

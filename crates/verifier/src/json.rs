@@ -48,6 +48,11 @@ impl<'a> Members<'a> {
         self.read(name)
     }
 
+    /// `true` or `false`.
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, WrongType> {
+        self.read(name)
+    }
+
     /// A finite number; `1e999` is the wrong type.
     pub(crate) fn number(&self, name: &str) -> Result<Option<f64>, WrongType> {
         self.read(name)

@@ -19,4 +19,4 @@ pub use compact::MAX_TOKEN_BYTES;
 pub use jwks::MAX_JWKS_BYTES;
 pub use keys::{KeySet, KeySetError, MAX_KEYS, MAX_KID_BYTES};
 pub use rejection::Rejection;
-pub use verify::{Expected, Expiry, unverified_issuer, verify, verify_with};
+pub use verify::{Expected, Expiry, judge, unverified_issuer, verify, verify_with};

@@ -85,8 +85,13 @@ pub fn unverified_issuer(token: &str) -> Option<String> {
     claims::issuer(&Compact::split(token).ok()?.payload)
 }
 
-/// Is this token for us, now?
-fn judge(token: &AccessToken, expected: &Expected<'_>, now: i64) -> Result<(), Rejection> {
+/// Whether a token that [`verify`] accepted before is for us still, at the time `now` (Unix seconds): its `iss`, `aud`, `exp`,
+/// `nbf` and `iat`. For whoever keeps what they verified instead of checking the signature each time; they must forget it
+/// when a key is no longer in the set.
+///
+/// # Errors
+/// The first [`Rejection`] in that order.
+pub fn judge(token: &AccessToken, expected: &Expected<'_>, now: i64) -> Result<(), Rejection> {
     if token.issuer != expected.issuer {
         return Err(Rejection::Issuer);
     }
@@ -128,6 +133,7 @@ mod tests {
             key_id: None,
             session: None,
             actor: None,
+            narrowed: false,
         }
     }
 

@@ -1,12 +1,12 @@
-//! `make bench`: what exchanges, logins and refreshes cost, against ceilings measured in the same run.
+//! `make bench`: what exchanges, logins, refreshes and questions about callers cost, against ceilings measured in the same run.
 //!
 //! Server, Postgres and driver share the machine's cores, so a figure says something only beside the others of its
 //! run. The ceilings: the same server answering a constant JSON; the same app framework doing lookup, MAC, claims
 //! and signature without any record ("bare exchange"), and that work alone in a loop, without HTTP; argon2id alone on
-//! all cores; one durable statement of Postgres for each rotation.
+//! all cores; one durable statement of Postgres for each rotation; nginx that asks nobody.
 //!
-//! `make bench ARGS="-- exchange"` measures only the operations that contain the word; `login`, `refresh` and `storm` are
-//! such words too. `BENCH_QUICK=1` takes seconds and is for trying it out.
+//! `make bench ARGS="-- exchange"` measures only the operations that contain the word; `login`, `refresh`, `verify`,
+//! `forward-auth` and `storm` are such words too. `BENCH_QUICK=1` takes seconds and is for trying it out.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,11 +20,13 @@
 mod bare;
 mod driver;
 mod login;
+mod nginx;
 mod refresh;
 mod report;
 mod rotation;
 mod server;
 mod storm;
+mod verify;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -68,7 +70,8 @@ fn main() {
     let idle = server.rss();
     notes.push(format!("; idle RSS of the server: {:.1} MiB", mib(idle)));
 
-    let mut rows = answers(&server, &key, pace, is_wanted);
+    let mut rows = answers(&server, &key, pace, &is_wanted);
+    rows.extend(verify::measure(&server, &key, pace, &is_wanted, &mut notes));
     if is_wanted("login") {
         rows.extend(login::measure(&server, pace));
     }
@@ -90,12 +93,11 @@ fn answers(server: &Server, key: &str, pace: Pace, is_wanted: impl Fn(&str) -> b
     let jwt = server.token(key);
     let bare = bare::Bare::start();
     let get = |path: &str, headers: &[(&str, &str)]| Target {
-        address: server.address,
         requests: Requests::InTurn(vec![driver::request("GET", path, "bench", headers, None)]),
-        expect_status: 200,
+        ..server.constant()
     };
     let operations = [
-        ("constant JSON", get("/healthz", &[])),
+        ("constant JSON", server.constant()),
         ("exchange", server.exchanges(key)),
         ("bare exchange", Target { address: bare.address, ..server.exchanges(&bare.pair) }),
         ("JWKS", get("/t/bench/.well-known/jwks.json", &[])),
@@ -136,7 +138,7 @@ fn rate(row: &Row) -> f64 {
     }
 }
 
-/// Every exchange against the three ceilings of its run.
+/// Every operation against the ceilings of its run.
 fn add_ratios(rows: &mut [Row]) {
     let find = |rows: &[Row], operation: &str, concurrency: usize| {
         rows.iter().find(|row| row.operation == operation && row.concurrency == concurrency).map(rate)
@@ -153,6 +155,9 @@ fn add_ratios(rows: &mut [Row]) {
         if operation == "exchange" {
             ratios.extend(find(rows, "bare exchange", concurrency).map(|ceiling| ("bare exchange".to_owned(), own / ceiling)));
             ratios.extend(find(rows, IN_PROCESS, 1).map(|ceiling| ("in process".to_owned(), own / ceiling)));
+        }
+        if operation.starts_with("nginx, ") {
+            ratios.extend(find(rows, nginx::ALONE, concurrency).map(|ceiling| (nginx::ALONE.to_owned(), own / ceiling)));
         }
         rows[at].ratios = ratios;
     }

@@ -79,14 +79,19 @@ impl Server {
     pub(crate) fn furnish(&self) -> String {
         self.run(&["tenant", "create", "bench"]);
         self.run(&["app", "create", "--tenant", "bench", "--name", "demo"]);
-        let create = ["key", "create", "--tenant", "bench", "--app", "demo", "--scope", "events:read", "--output", "json"];
-        let made: Value = serde_json::from_slice(&self.run(&create)).unwrap();
         let hash = BareHash::new().unwrap().kept(PASSWORD.as_bytes()).unwrap();
         let mut people = tempfile::NamedTempFile::new().unwrap();
         for number in 0..PEOPLE {
             writeln!(people, "{}", json!({ "username": name(number), "password_hash": hash })).unwrap();
         }
         self.run(&["user", "import", "--tenant", "bench", people.path().to_str().unwrap()]);
+        self.new_key("events:read")
+    }
+
+    /// A key with that scope, as `key:secret`.
+    pub(crate) fn new_key(&self, scope: &str) -> String {
+        let create = ["key", "create", "--tenant", "bench", "--app", "demo", "--scope", scope, "--output", "json"];
+        let made: Value = serde_json::from_slice(&self.run(&create)).unwrap();
         format!("{}:{}", made["api_key"].as_str().unwrap(), made["api_secret"].as_str().unwrap())
     }
 
@@ -102,6 +107,12 @@ impl Server {
         assert_eq!(status, 201, "{body}");
         let body: Value = serde_json::from_str(&body).unwrap();
         body["jwt"].as_str().unwrap().to_owned()
+    }
+
+    /// The cheapest question that there is.
+    pub(crate) fn constant(&self) -> Target {
+        let request = driver::request("GET", "/healthz", "bench", &[], None);
+        Target { address: self.address, requests: Requests::InTurn(vec![request]), expect_status: 200 }
     }
 
     /// Exchanges of this key.

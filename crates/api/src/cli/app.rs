@@ -25,6 +25,13 @@ pub(super) enum Command {
         /// Seconds that tokens of its keys live
         #[arg(long, value_name = "SECONDS")]
         token_lifetime: Option<i32>,
+        /// What its keys may hold at most, as a scope or a pattern such as `memory:*`; may be given again. Without any, and
+        /// without roles, there is no limit
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// A role whose scopes its keys may hold; may be given again
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
     },
     /// List applications
     List {
@@ -62,9 +69,10 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
             Ok(issuer.change_application(tenant, &actor, application.id, change).await?)
         };
         let application = match command {
-            Command::Create { tenant, name, token_lifetime } => {
+            Command::Create { tenant, name, token_lifetime, scopes, roles } => {
                 let tenant = installation.tenant(&tenant).await?.tenant.id;
-                issuer.create_application(tenant, &actor, NewApplication { name, token_lifetime }).await?
+                let scopes = Some(scopes).filter(|scopes| !scopes.is_empty());
+                issuer.create_application(tenant, &actor, NewApplication { name, token_lifetime, scopes, roles }).await?
             }
             Command::List { tenant } => {
                 let tenant = installation.tenant(&tenant).await?.tenant.id;

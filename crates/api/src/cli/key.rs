@@ -6,8 +6,10 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use claviger_issuer::Issuer;
+use claviger_issuer::acting::ActingRule;
 use claviger_issuer::audit::Actor;
-use claviger_issuer::key::{KeyChange, KeyOrder};
+use claviger_issuer::key::{BulkRevocation, KeyChange, KeyOrder};
+use claviger_issuer::limits::KeyLimits;
 use claviger_issuer::scope::MANAGEMENT;
 use claviger_store::id::{KeyId, Owner, TenantId};
 use secrecy::SecretString;
@@ -54,6 +56,8 @@ pub(super) enum Command {
     Enable(Which),
     /// Revoke a key for good
     Revoke(Which),
+    /// Revoke every key of an application or user for good
+    RevokeAll(Place),
 }
 
 /// Where a key belongs.
@@ -87,12 +91,28 @@ pub(super) struct Rights {
     /// A scope, as resource:action; may be given again. Without any, the key may do nothing
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
+    /// A role whose scopes it has too; may be given again
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// Whom it may say that it acts for: a name, the beginning of names such as `svc-*`, or `*`; may be given again
+    #[arg(long, value_name = "NAME")]
+    act_as: Vec<String>,
+    /// Whom it acts for when nobody is named
+    #[arg(long, value_name = "NAME", requires = "act_as")]
+    act_as_default: Option<String>,
+    /// Who may act for its owner with it, by login name; may be given again. Such a key is good for nothing else
+    #[arg(long = "agent", value_name = "USERNAME")]
+    agents: Vec<String>,
     /// Every scope that managing this installation takes, besides those named
     #[arg(long)]
     admin: bool,
-    /// When it ends: a time such as 2027-01-31T00:00:00Z, or days from now such as 90d
+    /// When it ends: a time such as 2027-01-31T00:00:00Z, days from now such as 90d, or never [default: as the tenant's settings
+    /// say, else 365d]
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
+    /// A network or address that it may be used from; may be given again
+    #[arg(long = "allow-ip", value_name = "NETWORK")]
+    allowed_ips: Vec<String>,
     /// Seconds that its tokens live
     #[arg(long, value_name = "SECONDS")]
     token_lifetime: Option<i32>,
@@ -169,6 +189,13 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
                     .map_err(not_found("such key in this tenant, or it is revoked already"))?;
                 output.print(&serde_json::json!({ "revoked": id }), |_| format!("{id}  revoked"))
             }
+            Command::RevokeAll(place) => {
+                let (tenant, owner, _) = place.find(installation).await?;
+                let which = BulkRevocation { owner, except: None };
+                let revoked: Vec<String> =
+                    issuer.revoke_keys(tenant, &actor, &which).await?.iter().map(ToString::to_string).collect();
+                output.print_list(&revoked, |id| format!("{id}  revoked"))
+            }
         }
     })
     .await
@@ -219,12 +246,32 @@ impl Place {
 
 impl Rights {
     fn order(self, owner: Owner, owner_name: String, now: DateTime<Utc>) -> anyhow::Result<KeyOrder> {
-        let Self { name, mut scopes, admin, expires, token_lifetime, refresh } = self;
+        let Self {
+            name,
+            mut scopes,
+            roles,
+            act_as,
+            act_as_default,
+            agents,
+            admin,
+            expires,
+            allowed_ips,
+            token_lifetime,
+            refresh,
+        } = self;
         if admin {
             scopes.extend(MANAGEMENT.map(str::to_owned));
         }
-        let expires_at = expires.map(|when| end(&when, now)).transpose()?;
-        Ok(KeyOrder { owner, name: name.unwrap_or(owner_name), scopes, token_lifetime, refresh, expires_at, import: None })
+        let expires_at = match expires.as_deref() {
+            None => None,
+            Some("never") => Some(None),
+            Some(when) => Some(Some(end(when, now)?)),
+        };
+        let limits = KeyLimits { allowed_ips: KeyLimits::networks(&allowed_ips)?, ..KeyLimits::default() };
+        let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
+        let acting = ActingRule { act_as: some(act_as), act_as_default, agents: some(agents) };
+        let name = name.unwrap_or(owner_name);
+        Ok(KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, limits, import: None })
     }
 }
 
@@ -251,7 +298,7 @@ fn text(key: &KeyView) -> String {
     format!("{}  {}  {}  [{}]", key.api_key, key.name, key.status, key.scopes.join(" "))
 }
 
-fn made_text(made: &MadeKeyView) -> String {
+pub(super) fn made_text(made: &MadeKeyView) -> String {
     let (key, secret) = made.parts();
     let ends = key.expires_at.map_or_else(|| "never".to_owned(), |end| end.to_rfc3339());
     format!(

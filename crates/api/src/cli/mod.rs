@@ -7,10 +7,12 @@ mod config;
 mod doctor;
 mod installation;
 mod key;
+mod key_request;
 mod keypair;
 mod master_key;
 mod output;
 mod pepper;
+mod role;
 mod serve;
 mod signing_key;
 mod tenant;
@@ -69,11 +71,20 @@ enum Command {
     /// API keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Requests for developer keys
+    #[command(subcommand)]
+    KeyRequest(key_request::Command),
     /// Make a key for the person of an e-mail address, and the person if there is none
     CreateKey(key::ForPerson),
     /// People
     #[command(subcommand)]
     User(user::Command),
+    /// Roles: named sets of scopes
+    #[command(subcommand)]
+    Role(role::Command),
+    /// The catalogue of scopes
+    #[command(subcommand)]
+    Scope(role::ScopeCommand),
     /// Tokens issued by hand
     #[command(subcommand)]
     Token(token::Command),
@@ -145,8 +156,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tenant(command) => tenant::run(command, &quiet(&overrides)?, output).await?,
         Command::App(command) => app::run(command, &quiet(&overrides)?, output).await?,
         Command::Key(command) => key::run(command, &quiet(&overrides)?, output).await?,
+        Command::KeyRequest(command) => key_request::run(command, &quiet(&overrides)?, output).await?,
         Command::CreateKey(order) => key::for_person(order, &quiet(&overrides)?, output).await?,
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
+        Command::Role(command) => role::run(command, &quiet(&overrides)?, output).await?,
+        Command::Scope(command) => role::run_scope(command, &quiet(&overrides)?, output).await?,
         Command::Token(command) => token::run(command, &quiet(&overrides)?, output).await?,
         Command::Keypair(command) => keypair::run(&command, output)?,
         Command::Audience(command) => audience::run(command, &quiet(&overrides)?, output).await?,

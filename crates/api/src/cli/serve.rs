@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use claviger_issuer::Issuer;
+use claviger_issuer::acting::ActingRule;
 use claviger_issuer::application::NewApplication;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::key::{KeyOrder, MadeKey};
+use claviger_issuer::limits::KeyLimits;
 use claviger_issuer::scope::MANAGEMENT;
 use claviger_issuer::settings::TenantSettings;
 use claviger_issuer::tenant::NewTenant;
@@ -21,6 +23,8 @@ use super::output;
 use crate::config::Config;
 use crate::server;
 
+/// Between writes of when keys were last used.
+const USES_EVERY: Duration = Duration::from_secs(2);
 /// Between rounds of upkeep.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3600);
 /// Between writing down who fetched keys, and looking for new peppers.
@@ -48,7 +52,9 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
         config.keep_url(listener.local_addr()?).context("cannot write into the data directory")?;
     }
     let news = issuer.follow_changes(true);
+    let uses = tokio::spawn(write_uses(issuer.clone()));
     let upkeep = tokio::spawn(keep_up(issuer.clone()));
+    tokio::spawn(crate::mail::deliver(issuer.clone(), crate::mail::Postman::of(config)?));
     if let Some(listen) = config.metrics_listen {
         // Ends with the runtime.
         tokio::spawn(crate::metrics::start(listen)?);
@@ -73,6 +79,10 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
     }
     news.abort();
     upkeep.abort();
+    uses.abort();
+    if let Err(error) = issuer.write_uses().await {
+        tracing::warn!(error = %error, "when keys were last used could not be written");
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -92,6 +102,16 @@ async fn keep_up(issuer: Arc<Issuer>) {
     }
 }
 
+/// Writes when keys were last used, now and then.
+async fn write_uses(issuer: Arc<Issuer>) {
+    loop {
+        tokio::time::sleep(USES_EVERY).await;
+        if let Err(error) = issuer.write_uses().await {
+            tracing::warn!(error = %error, "when keys were last used could not be written");
+        }
+    }
+}
+
 /// Makes the default tenant and its admin key, once, and says how to use it.
 async fn first_start(issuer: &Issuer) -> anyhow::Result<()> {
     let slug = issuer.settings().default_tenant.clone();
@@ -101,15 +121,18 @@ async fn first_start(issuer: &Issuer) -> anyhow::Result<()> {
     let actor = Actor::operator();
     let tenant =
         issuer.create_tenant(&actor, NewTenant { slug: slug.clone(), name: None, settings: TenantSettings::default() }).await?;
-    let new = NewApplication { name: "admin".into(), token_lifetime: None };
+    let new = NewApplication { name: "admin".into(), ..NewApplication::default() };
     let application = issuer.create_application(tenant.id, &actor, new).await?;
     let order = KeyOrder {
         owner: Owner::Application(application.id),
         name: "admin".into(),
         scopes: MANAGEMENT.map(str::to_owned).to_vec(),
+        roles: Vec::new(),
+        acting: ActingRule::default(),
         token_lifetime: None,
         refresh: false,
         expires_at: None,
+        limits: KeyLimits::default(),
         import: None,
     };
     let MadeKey { key, secret } = issuer.create_key(tenant.id, &actor, order).await?;

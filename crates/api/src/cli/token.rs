@@ -24,6 +24,9 @@ pub(super) enum Command {
         /// `aud` [default: the tenant's own issuer]
         #[arg(long)]
         audience: Option<String>,
+        /// Scopes, space-separated, of those that the person holds [default: all of them]
+        #[arg(long)]
+        scope: Option<String>,
         /// How long it lives: `24h`, `90d`, `15m`, `3600s`, or `none` for a token without an end [default: what the audience
         /// says, else 24h]
         #[arg(long, value_name = "HOW LONG")]
@@ -44,8 +47,8 @@ pub(super) enum Command {
 const USUAL_LIFETIME: i32 = 86_400;
 
 pub(super) async fn run(command: Command, config: &Config, output: Format) -> anyhow::Result<()> {
-    let (tenant, user, audience, expires) = match command {
-        Command::Issue { tenant, user, audience, expires } => (tenant, user, audience, expires),
+    let (tenant, user, audience, scope, expires) = match command {
+        Command::Issue { tenant, user, audience, scope, expires } => (tenant, user, audience, scope, expires),
         Command::Revoke { tenant, id } => return revoke(&tenant, id, config, output).await,
     };
     let asked = expires.as_deref().map(lifetime).transpose()?;
@@ -57,7 +60,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
         let usual = audience.as_deref().and_then(|name| tenant.audience_lifetime(name)).unwrap_or(USUAL_LIFETIME);
         let lifetime = asked.unwrap_or(Some(usual));
         let person = user::find(issuer, tenant.tenant.id, &user).await?;
-        let token = issuer.issue_token(&tenant, &Actor::operator(), person.id, audience.as_deref(), lifetime).await?;
+        let (audience, scope) = (audience.as_deref(), scope.as_deref());
+        let token = issuer.issue_token(&tenant, &Actor::operator(), person.id, audience, scope, lifetime).await?;
         if lifetime.is_none() {
             complain(
                 "note: this token has no end. Call it back at POST /v1/token/revoke or disable the person; services that \

@@ -34,6 +34,9 @@ pub(super) enum Command {
         /// A role; may be given again
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
+        /// A scope held beside those of the roles; may be given again
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
         /// Read the password from standard input; without it, the person cannot log in with one
         #[arg(long)]
         password_stdin: bool,
@@ -53,6 +56,14 @@ pub(super) enum Command {
         /// A role; may be given again. Without any, the person has none
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
+    },
+    /// Replace the scopes that somebody holds beside those of the roles
+    SetScopes {
+        #[command(flatten)]
+        which: Which,
+        /// A scope; may be given again. Without any, the person holds those of the roles alone
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
     },
     /// Take over people from another system, with their ids and hashed passwords
     Import(user_import::Order),
@@ -94,10 +105,12 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
         };
         let disabled = |disabled| UserChange { disabled: Some(disabled), ..UserChange::default() };
         let user = match command {
-            Command::Add { tenant, username, email, roles, password_stdin } => {
+            Command::Add { tenant, username, email, roles, scopes, password_stdin } => {
                 let tenant = installation.tenant(&tenant).await?;
                 let password = if password_stdin { Some(NewPassword::Text(password()?)) } else { None };
-                issuer.create_user(&tenant, &actor, NewUser { username, email, roles, password, ..NewUser::default() }).await?
+                issuer
+                    .create_user(&tenant, &actor, NewUser { username, email, roles, scopes, password, ..NewUser::default() })
+                    .await?
             }
             Command::SetPassword { which, password_stdin: _ } => {
                 let (tenant, user) = both(installation, &which).await?;
@@ -106,6 +119,9 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
             }
             Command::SetRoles { which, roles } => {
                 change(which, UserChange { roles: Some(roles), ..UserChange::default() }).await?
+            }
+            Command::SetScopes { which, scopes } => {
+                change(which, UserChange { scopes: Some(scopes), ..UserChange::default() }).await?
             }
             Command::Import(order) => return user_import::run(order, installation, output).await,
             Command::List { tenant } => {

@@ -125,7 +125,8 @@ async fn import(issuer: &Issuer, tenant: &TenantEntry, line: Line, dry_run: bool
         (Some(_), Some(_)) => return Ok(Fate::Skipped("the username belongs to a user of another id".into())),
         (None, _) => {}
     }
-    let new = NewUser { username, email, roles, password: password_hash.map(NewPassword::Hash), id, disabled };
+    let password = password_hash.map(NewPassword::Hash);
+    let new = NewUser { username, email, roles, password, id, disabled, ..NewUser::default() };
     let made = match dry_run {
         true => issuer.check_user(tenant, &new).await,
         false => issuer.create_user(tenant, &Actor::operator(), new).await.map(|_| ()),

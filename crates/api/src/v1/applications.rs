@@ -26,6 +26,12 @@ pub(crate) struct ApplicationIn {
     /// Seconds that tokens of its keys live; absent takes the tenant's.
     #[schema(minimum = 5, maximum = 8_640_000)]
     token_lifetime: Option<i32>,
+    /// What its keys may hold at most, as scopes and patterns (`memory:*`). Absent, with no roles, sets no limit.
+    #[schema(example = json!(["events:*"]))]
+    scopes: Option<Vec<String>>,
+    /// Roles whose scopes its keys may hold.
+    #[serde(default)]
+    roles: Vec<String>,
 }
 
 /// What to change of an application; what is absent stays.
@@ -38,6 +44,12 @@ pub(crate) struct ApplicationChangeIn {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 5, maximum = 8_640_000)]
     token_lifetime: Option<Option<i32>>,
+    /// What its keys may hold at most; `null`, with no roles, sets no limit. Needs `roles:write` too.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
+    scopes: Option<Option<Vec<String>>>,
+    /// All of the roles whose scopes its keys may hold. Needs `roles:write` too.
+    roles: Option<Vec<String>>,
     /// Whether it may act.
     disabled: Option<bool>,
 }
@@ -51,6 +63,11 @@ pub(crate) struct ApplicationView {
     pub(crate) name: String,
     /// Seconds; `null` takes the tenant's.
     token_lifetime: Option<i32>,
+    /// What its keys may hold at most; `null`, with no roles, is no limit.
+    #[schema(example = json!(["events:*"]))]
+    scopes: Option<Vec<String>>,
+    /// Roles whose scopes its keys may hold.
+    roles: Vec<String>,
     /// `active` or `disabled`.
     #[schema(example = "active")]
     pub(crate) status: &'static str,
@@ -59,8 +76,8 @@ pub(crate) struct ApplicationView {
 
 impl From<Application> for ApplicationView {
     fn from(application: Application) -> Self {
-        let Application { id, name, token_lifetime, created_at, status } = application;
-        Self { id: id.0, name, token_lifetime, status: status.word(), created_at }
+        let Application { id, name, token_lifetime, scopes, roles, created_at, status } = application;
+        Self { id: id.0, name, token_lifetime, scopes, roles, status: status.word(), created_at }
     }
 }
 
@@ -82,8 +99,8 @@ pub(crate) async fn create(
     issuer: Data<Issuer>,
     body: Body<ApplicationIn>,
 ) -> Answered<HttpResponse> {
-    let ApplicationIn { name, token_lifetime } = body.take()?;
-    let new = NewApplication { name, token_lifetime };
+    let ApplicationIn { name, token_lifetime, scopes, roles } = body.take()?;
+    let new = NewApplication { name, token_lifetime, scopes, roles };
     let application = issuer.create_application(caller.tenant(), &caller.actor(), new).await?;
     Ok(HttpResponse::Created().json(ApplicationView::from(application)))
 }
@@ -151,8 +168,8 @@ pub(crate) async fn change(
     path: Path<ApplicationInPath>,
     body: Body<ApplicationChangeIn>,
 ) -> Answered<Json<ApplicationView>> {
-    let ApplicationChangeIn { name, token_lifetime, disabled } = body.take()?;
-    let change = ApplicationChange { name, token_lifetime, disabled };
+    let ApplicationChangeIn { name, token_lifetime, scopes, roles, disabled } = body.take()?;
+    let change = ApplicationChange { name, token_lifetime, scopes, roles, disabled };
     Ok(Json(issuer.change_application(caller.tenant(), &caller.actor(), path.id()?, change).await?.into()))
 }
 

@@ -85,9 +85,9 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: RawBody
             return Err(malformed);
         }
     };
-    let granted =
-        issuer.exchange(Exchange { tenant, credential, scope: scope.as_deref(), audience: audience.as_deref(), request }).await?;
-    let Granted { jwt, expires_in, refresh_token } = granted;
+    let (scope, audience) = (scope.as_deref(), audience.as_deref());
+    let granted = issuer.exchange(Exchange { tenant, credential, scope, resource: None, audience, request }).await?;
+    let Granted { jwt, expires_in, scope: _, refresh_token } = granted;
     let refresh_token = refresh_token.map(|token| token.expose_secret().to_owned());
     let out = AuthenticationOut { jwt, expires_in: refresh_token.as_ref().map(|_| expires_in), refresh_token };
     let body = serde_json::to_vec(&out).map_err(|_| Answer::internal())?;

@@ -28,6 +28,9 @@ pub(crate) struct LoginIn {
     /// The password, exactly as it is: at most 1024 bytes.
     #[schema(value_type = String, example = "correct horse battery staple", format = Password)]
     password: SecretString,
+    /// Scopes, space-separated (RFC 6749 §3.3), of those that the person holds. Absent asks for all of them.
+    #[schema(example = "events:read")]
+    scope: Option<String>,
 }
 
 /// Tokens of a login (RFC 6749 §5.1).
@@ -68,6 +71,7 @@ impl From<Tokens> for TokensOut {
     request_body = LoginIn,
     responses(
         (status = 200, description = "Tokens", body = TokensOut),
+        (status = 400, description = "More was asked for than the person holds (`invalid_scope`)", body = crate::problem::Problem),
         (status = 401, description = "The username or password is wrong (`invalid_credentials`), or the client's key is", body = crate::problem::Problem),
         (status = 422, description = "A field is missing, unknown or too long", body = crate::problem::Problem),
         (status = 429, description = "Too many failures; see `Retry-After`", body = crate::problem::Problem),
@@ -77,7 +81,7 @@ impl From<Tokens> for TokensOut {
 #[post("/v1/login")]
 pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Body<LoginIn>) -> Answered<HttpResponse> {
     let tenant = path_tenant(&req).await?.ok_or_else(Answer::not_found)?;
-    let LoginIn { username, password } = body.take()?;
+    let LoginIn { username, password, scope } = body.take()?;
     let client = client(&req, &issuer, Some(&tenant)).await?;
     let cookies = Cookies::of(&tenant.tenant.slug);
     let device = cookies.device(&req);
@@ -85,6 +89,7 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Body<Lo
         tenant: &tenant,
         username: &username,
         password,
+        scope: scope.as_deref(),
         client: client.as_ref(),
         device: device.as_deref(),
         user_agent: user_agent(&req),

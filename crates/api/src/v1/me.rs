@@ -8,9 +8,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::caller::{Anyone, Caller};
+use crate::caller::{Caller, Oneself};
 use crate::problem::Answered;
 use crate::v1::logins::current;
+use crate::v1::verify::ActorOut;
 
 /// The caller, as we see it now.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,6 +42,9 @@ pub(crate) struct Me {
     /// The login behind the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<Uuid>,
+    /// Who acts for the subject, where that is somebody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<ActorOut>,
     /// When the token ends, in seconds since 1970; `null` for what does not end.
     exp: Option<i64>,
 }
@@ -53,7 +57,7 @@ pub(crate) struct Me {
     security(("bearer" = []), ("basic" = []), ("session" = [])),
 )]
 #[get("/v1/me")]
-pub(crate) async fn show(caller: Caller<Anyone>) -> Answered<Json<Me>> {
+pub(crate) async fn show(caller: Caller<Oneself>) -> Answered<Json<Me>> {
     let who = &caller.who;
     let person = match who.key() {
         Some(_) => None,
@@ -68,6 +72,7 @@ pub(crate) async fn show(caller: Caller<Anyone>) -> Answered<Json<Me>> {
         tenant: who.tenant().tenant.slug.clone(),
         key_id: who.key().map(|key| key.entry.key.id.clone()),
         sid: current(who),
+        act: who.acting.clone().map(ActorOut::from),
         exp: who.token_ends,
     }))
 }

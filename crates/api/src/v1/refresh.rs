@@ -53,6 +53,7 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Body<Re
         token: &refresh_token,
         client: client.as_ref(),
         scope: scope.as_deref(),
+        resource: None,
         request: request_info(&req),
     };
     Ok(Json(issuer.refresh(refresh).await?.into()))

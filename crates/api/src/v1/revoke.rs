@@ -47,6 +47,7 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, form: FormBod
     let caller = client(&req, &issuer, tenant.as_deref()).await?.map(|key| Caller {
         principal: Principal::Key(key),
         scopes: ScopeSet::default(),
+        acting: None,
         token_ends: None,
         request: request.clone(),
     });

@@ -1,6 +1,11 @@
 //! Settings of a tenant, as they are sent.
 
+use std::collections::BTreeMap;
+
+use claviger_issuer::key_request::{AutoApprove, KeyRequestRule};
+use claviger_issuer::limits::KeyRule;
 use claviger_issuer::password::PasswordPolicy;
+use claviger_issuer::requirement::{Policy, Requirement, RolesNeeded, ScopesNeeded};
 use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, SigningRule, TenantSettings, Throttle};
 use claviger_issuer::verifier_watch::NamedVerifier;
 use ipnet::IpNet;
@@ -8,6 +13,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::body::{Object, present};
+use crate::v1::verify::{RolesIn, ScopesIn};
 
 /// Settings of a tenant; what is absent is taken from the installation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -49,6 +55,35 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(value_type = Option<Vec<NamedVerifierIn>>)]
     verifiers: Option<Vec<Object<NamedVerifierIn>>>,
+    /// What keys may hold at most, as scopes and patterns; no limit if absent.
+    #[serde(default)]
+    #[schema(example = json!(["events:*"]))]
+    key_scopes: Option<Vec<String>>,
+    /// How long keys live.
+    #[serde(default)]
+    #[schema(value_type = Option<KeyRuleIn>)]
+    keys: Option<Object<KeyRuleIn>>,
+    /// Requests for developer keys.
+    #[serde(default)]
+    #[schema(value_type = Option<KeyRequestRuleIn>)]
+    key_requests: Option<Object<KeyRequestRuleIn>>,
+    /// Requirements that resource servers ask for by name (`policy` of `POST /v1/verify`).
+    #[serde(default)]
+    #[schema(value_type = std::collections::BTreeMap<String, PolicyIn>)]
+    policies: BTreeMap<String, Object<PolicyIn>>,
+    /// Whether WebSockets may send a token, or a key and secret, in the address (`?token=`); false if absent.
+    #[serde(default)]
+    ws_query_token: bool,
+    /// Whether somebody with the scope `users:impersonate` may act for people who did not let them; false if absent.
+    #[serde(default)]
+    impersonation: bool,
+    /// Whether scopes can be given only if they are in the catalogue; false if absent.
+    #[serde(default)]
+    closed_catalogue: bool,
+    /// Services that tokens may be asked for with `resource` at the token endpoint: up to 100 absolute URIs without fragment.
+    #[schema(max_items = 100, example = json!(["https://api.example.com"]))]
+    #[serde(default)]
+    resources: Option<Vec<String>>,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -158,6 +193,102 @@ pub(crate) struct NamedVerifierIn {
     user_agent: Option<String>,
 }
 
+/// How long keys live.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyRuleIn {
+    /// Days that a key lives when whoever makes it says nothing; 365 if absent, `null` is for ever.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 36_500, example = 90)]
+    default_days: Option<Option<i32>>,
+    /// Most days that a key may live; for ever if absent.
+    #[schema(minimum = 1, maximum = 36_500, example = 365)]
+    max_days: Option<i32>,
+    /// Days without a use after which a key is disabled; never if absent.
+    #[schema(minimum = 1, maximum = 36_500, example = 90)]
+    dormant_days: Option<i32>,
+}
+
+impl From<Object<KeyRuleIn>> for KeyRule {
+    fn from(Object(KeyRuleIn { default_days, max_days, dormant_days }): Object<KeyRuleIn>) -> Self {
+        Self { default_days: default_days.unwrap_or(Self::default().default_days), max_days, dormant_days }
+    }
+}
+
+/// What a tenant makes of requests for keys.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyRequestRuleIn {
+    /// Whether anybody may ask; true if absent.
+    enabled: Option<bool>,
+    /// Whose requests are approved without an admin, once the address is confirmed; nobody's if absent.
+    #[serde(default)]
+    #[schema(value_type = Option<AutoApproveIn>)]
+    auto_approve: Option<Object<AutoApproveIn>>,
+}
+
+/// Whose requests are approved without an admin.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AutoApproveIn {
+    /// Domains of addresses, whole, in lower case: 1 to 100.
+    #[schema(example = json!(["example.com"]))]
+    email_domains: Vec<String>,
+    /// What their keys may do: nothing of the tenant's management.
+    #[schema(example = json!(["events:read"]))]
+    scopes: Vec<String>,
+    /// Days that their keys live, 1 to 3650.
+    #[schema(minimum = 1, maximum = 3650, example = 90)]
+    expires_in_days: i64,
+}
+
+impl From<Object<KeyRequestRuleIn>> for KeyRequestRule {
+    fn from(Object(KeyRequestRuleIn { enabled, auto_approve }): Object<KeyRequestRuleIn>) -> Self {
+        let auto_approve = auto_approve.map(|Object(AutoApproveIn { email_domains, scopes, expires_in_days })| AutoApprove {
+            email_domains,
+            scopes,
+            expires_in_days,
+        });
+        Self { enabled: enabled.unwrap_or(true), auto_approve }
+    }
+}
+
+/// A requirement that the tenant has named: at least one of its alternatives.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "any_of": [{ "roles": { "equals": ["api"] } }, { "roles": { "all": ["admin", "api"] } }] }))]
+pub(crate) struct PolicyIn {
+    /// The alternatives, 1 to 20.
+    #[schema(value_type = Vec<RequirementIn>)]
+    any_of: Vec<Object<RequirementIn>>,
+    /// The status that a resource server is told to answer with: 401 or 403; 403 if absent.
+    status: Option<u16>,
+}
+
+/// One alternative: all of it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequirementIn {
+    /// Scopes.
+    #[serde(default)]
+    #[schema(value_type = Option<ScopesIn>)]
+    scopes: Option<Object<ScopesIn>>,
+    /// Roles.
+    #[serde(default)]
+    #[schema(value_type = Option<RolesIn>)]
+    roles: Option<Object<RolesIn>>,
+}
+
+impl From<Object<PolicyIn>> for Policy {
+    fn from(Object(PolicyIn { any_of, status }): Object<PolicyIn>) -> Self {
+        let any_of = any_of.into_iter().map(|Object(RequirementIn { scopes, roles })| Requirement {
+            scopes: scopes.map(ScopesNeeded::from).unwrap_or_default(),
+            roles: roles.map(RolesNeeded::from).unwrap_or_default(),
+        });
+        Self { any_of: any_of.collect(), status }
+    }
+}
+
 impl From<Object<SettingsIn>> for TenantSettings {
     fn from(Object(settings): Object<SettingsIn>) -> Self {
         let SettingsIn {
@@ -170,6 +301,14 @@ impl From<Object<SettingsIn>> for TenantSettings {
             login_throttle,
             signing,
             verifiers,
+            key_scopes,
+            keys,
+            key_requests,
+            policies,
+            ws_query_token,
+            impersonation,
+            closed_catalogue,
+            resources,
         } = settings;
         Self {
             token_lifetime,
@@ -181,6 +320,14 @@ impl From<Object<SettingsIn>> for TenantSettings {
             login_throttle: login_throttle.map(LoginThrottle::from),
             signing: signing.map(SigningRule::from),
             verifiers: verifiers.map(|all| all.into_iter().map(NamedVerifier::from).collect()),
+            key_scopes,
+            keys: keys.map(KeyRule::from),
+            key_requests: key_requests.map(KeyRequestRule::from),
+            policies: policies.into_iter().map(|(name, policy)| (name, Policy::from(policy))).collect(),
+            ws_query_token,
+            impersonation,
+            closed_catalogue,
+            resources: resources.unwrap_or_default(),
         }
     }
 }

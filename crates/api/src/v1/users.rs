@@ -27,10 +27,14 @@ pub(crate) struct UserIn {
     /// Kept in lower case.
     #[schema(example = "alice@example.com")]
     email: Option<String>,
-    /// Plain names.
+    /// Names of roles. One that the tenant has not made is a word in tokens, and grants nothing here.
     #[serde(default)]
     #[schema(example = json!(["editor"]))]
     roles: Vec<String>,
+    /// Scopes held beside those of the roles.
+    #[serde(default)]
+    #[schema(example = json!(["events:read"]))]
+    scopes: Vec<String>,
     /// The password; the tenant's policy judges it. Absent makes somebody who cannot log in with one.
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<SecretString>,
@@ -46,6 +50,8 @@ pub(crate) struct UserChangeIn {
     email: Option<Option<String>>,
     /// All of the roles.
     roles: Option<Vec<String>>,
+    /// All of the scopes held beside those of the roles.
+    scopes: Option<Vec<String>>,
     /// Whether the person may act.
     disabled: Option<bool>,
 }
@@ -61,9 +67,12 @@ pub(crate) struct UserView {
     /// In lower case.
     #[schema(example = "alice@example.com")]
     email: Option<String>,
-    /// Plain names, in order.
+    /// Names of roles, in order.
     #[schema(example = json!(["editor"]))]
     roles: Vec<String>,
+    /// Scopes held beside those of the roles, in order.
+    #[schema(example = json!(["events:read"]))]
+    scopes: Vec<String>,
     /// `active` or `disabled`.
     #[schema(example = "active")]
     pub(crate) status: &'static str,
@@ -72,8 +81,8 @@ pub(crate) struct UserView {
 
 impl From<User> for UserView {
     fn from(user: User) -> Self {
-        let User { id, username, email, roles, created_at, status } = user;
-        Self { id: id.0, username, email, roles, status: status.word(), created_at }
+        let User { id, username, email, roles, scopes, created_at, status } = user;
+        Self { id: id.0, username, email, roles, scopes, status: status.word(), created_at }
     }
 }
 
@@ -91,8 +100,8 @@ impl From<User> for UserView {
 )]
 #[post("/v1/users")]
 pub(crate) async fn create(caller: Caller<UsersWrite>, issuer: Data<Issuer>, body: Body<UserIn>) -> Answered<HttpResponse> {
-    let UserIn { username, email, roles, password } = body.take()?;
-    let new = NewUser { username, email, roles, password: password.map(NewPassword::Text), ..NewUser::default() };
+    let UserIn { username, email, roles, scopes, password } = body.take()?;
+    let new = NewUser { username, email, roles, scopes, password: password.map(NewPassword::Text), ..NewUser::default() };
     let user = issuer.create_user(caller.who.tenant(), &caller.actor(), new).await?;
     Ok(HttpResponse::Created().json(UserView::from(user)))
 }
@@ -156,8 +165,8 @@ pub(crate) async fn change(
     path: Path<UserInPath>,
     body: Body<UserChangeIn>,
 ) -> Answered<Json<UserView>> {
-    let UserChangeIn { email, roles, disabled } = body.take()?;
-    let change = UserChange { email, roles, disabled };
+    let UserChangeIn { email, roles, scopes, disabled } = body.take()?;
+    let change = UserChange { email, roles, scopes, disabled };
     Ok(Json(issuer.change_user(caller.tenant(), &caller.actor(), path.id()?, change).await?.into()))
 }
 

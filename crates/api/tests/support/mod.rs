@@ -105,6 +105,8 @@ pub struct Options {
     pub clock: Option<Clock>,
     /// `false` shows what the sweep alone does.
     pub notifications: bool,
+    /// Whether mail reaches people.
+    pub confirm_addresses: bool,
     /// `false` asks the database for everything, as a server does that has lost touch with the news.
     pub memory: bool,
 }
@@ -121,6 +123,7 @@ impl Default for Options {
             token_lifetime: 86_400,
             clock: None,
             notifications: true,
+            confirm_addresses: false,
             memory: true,
         }
     }
@@ -155,7 +158,8 @@ impl Server {
     }
 
     async fn join(database: Arc<Database>, master_key: MasterKey, options: Options) -> Self {
-        let Options { require_https, trusted_proxies, throttle, token_lifetime, clock, notifications, memory } = options;
+        let Options { require_https, trusted_proxies, throttle, token_lifetime, clock, notifications, confirm_addresses, memory } =
+            options;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let store = Store::connect(&database.urls(), 8).await.unwrap();
@@ -168,6 +172,7 @@ impl Server {
             token_lifetime,
             throttle,
             // A real hash would be most of what tests do.
+            confirm_addresses,
             password_cost: Cost { memory_kib: 64, iterations: 1 },
             password_threads: 1,
         };
@@ -253,7 +258,7 @@ pub struct Tenant<'a> {
 impl Tenant<'_> {
     /// An application of this name.
     pub async fn application(&self, name: &str) -> ApplicationId {
-        let new = NewApplication { name: name.into(), token_lifetime: None };
+        let new = NewApplication { name: name.into(), ..NewApplication::default() };
         self.server.issuer.create_application(self.id, &Actor::operator(), new).await.unwrap().id
     }
 
@@ -295,9 +300,12 @@ impl Tenant<'_> {
             owner,
             name: "test".into(),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            roles: Vec::new(),
+            acting: Default::default(),
             token_lifetime: None,
             refresh: false,
             expires_at: None,
+            limits: claviger_issuer::limits::KeyLimits::default(),
             import: None,
         };
         let made = self.server.issuer.create_key(self.id, &Actor::operator(), order).await.unwrap();

@@ -1,6 +1,6 @@
 //! Every operation of the OpenAPI document, ready to be called.
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 use super::wire::send;
@@ -53,6 +53,9 @@ impl Operation {
             .replace("{tenant}", tenant)
             .replace("{id}", id)
             .replace("{kid}", id)
+            .replace("{name}", id)
+            .replace("{link}", id)
+            .replace("{request_id}", id)
             .replace("{login}", id)
             .replace("{slug}", tenant)
     }
@@ -64,6 +67,9 @@ impl Operation {
             .replace("{tenant}", tenant)
             .replace("{kid}", "no-such-kid")
             .replace("{slug}", "no-such-tenant")
+            .replace("{name}", "no:such-name")
+            .replace("{link}", "no-such-link")
+            .replace("{request_id}", "000000000000000000000000")
             .replace("{login}", ABSENT_UUID);
         match template.contains("/keys/") {
             true => template.replace("{id}", "no-such-key"),
@@ -78,12 +84,16 @@ impl Operation {
 
     /// Calls it, with a well-formed body that changes nothing where it takes one.
     pub async fn call(&self, caller: &Client<'_>, path: &str) -> Answer {
+        send(self.request(caller, path)).await
+    }
+
+    /// The same, not yet sent.
+    pub fn request(&self, caller: &Client<'_>, path: &str) -> RequestBuilder {
         let request = caller.request(self.method.clone(), path);
-        send(match self.body.as_deref() {
+        match self.body.as_deref() {
             Some("application/x-www-form-urlencoded") => request.form(&[("token", "abcd.efgh")]),
             Some(_) => request.json(&serde_json::json!({})),
             None => request,
-        })
-        .await
+        }
     }
 }

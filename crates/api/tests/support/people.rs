@@ -47,6 +47,7 @@ pub async fn server_that_hashes(password_cost: Cost, password_threads: usize) ->
         default_tenant: "default".into(),
         token_lifetime: 86_400,
         throttle: Throttle::default(),
+        confirm_addresses: false,
         password_cost,
         password_threads,
     };

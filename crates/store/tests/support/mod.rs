@@ -16,11 +16,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{NewKey, SecretMac};
 use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
-use claviger_store::id::{ApplicationId, AudienceId, FamilyId, KeyId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::id::{ApplicationId, AudienceId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
 use claviger_store::jwks_fetch::JwksFetch;
+use claviger_store::key_request::LinkKind;
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
 use claviger_store::signing_key::{Algorithm, NewSigningKey};
+use claviger_store::ticket::{Holder, Ticket};
 use claviger_store::token_family::{NewFamily, Principal, Successor};
 use claviger_store::user::NewUser;
 use claviger_store::{DatabaseUrls, Store, StoreError};
@@ -288,6 +290,8 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let audience = audience();
     scoped.create_audience(&audience).await.unwrap();
     scoped.add_jwks_fetch(&fetch(&kid)).await.unwrap();
+    scoped.create_role("reader", "", &["events:*".to_owned()], now).await.unwrap();
+    scoped.enter_scopes(&["events:read".to_owned()], now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
     let (before, head, entries, used) = (head(0), head(1), [entry(1, now)], [(key.clone(), now)]);
@@ -298,6 +302,13 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.open_family(&family).await.unwrap();
     scoped.open_session(&session).await.unwrap();
     scoped.count_attempt(&[(BUCKET, 3600)], now).await.unwrap();
+    let request = KeyRequestId(uuid());
+    scoped.open_key_request(request, "app", &email, "", now).await.unwrap();
+    scoped.create_link(SecretMac([7; 32]), LinkKind::Claim, request, now + TimeDelta::days(1)).await.unwrap();
+    scoped.queue_mail(uuid(), b"sealed", now).await.unwrap();
+    let ticket = Ticket { holder: Holder::Key(key.clone()), scope: Vec::new(), origin: None };
+    scoped.take_budget(&key, "rate", now, 1, 10).await.unwrap();
+    scoped.create_ticket(SecretMac([6; 32]), &ticket, now, now + TimeDelta::minutes(1)).await.unwrap();
     tx.commit().await.unwrap();
     let (slug, audience, family, session) = (slug.to_owned(), audience.id, family.id, session.id);
     Furnished {
@@ -320,7 +331,7 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
 
 /// A user whose name is already folded and looks like nobody else's.
 pub fn new_user(id: UserId, username: &str) -> NewUser<'_> {
-    NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[] }
+    NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[], scopes: &[] }
 }
 
 /// A family that lives for a day.
@@ -373,6 +384,7 @@ pub fn new_key<'a>(id: &'a KeyId, owner: Owner, scopes: &'a [String]) -> NewKey<
         name: "test",
         owner,
         scopes,
+        roles: &[],
         token_lifetime: None,
         refresh: false,
         expires_at: None,
