@@ -68,12 +68,16 @@ permissions! {
     Anyone => None;
     ApplicationsRead => Some("applications:read");
     ApplicationsWrite => Some("applications:write");
+    AudiencesRead => Some("audiences:read");
+    AudiencesWrite => Some("audiences:write");
     AuditRead => Some("audit:read");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");
     RolesRead => Some("roles:read");
     RolesWrite => Some("roles:write");
     RevocationsRead => Some("revocations:read");
+    SigningKeysRead => Some("signing-keys:read");
+    SigningKeysWrite => Some("signing-keys:write");
     TenantsRead => Some("tenants:read"), true;
     TenantsWrite => Some("tenants:write"), true;
     UsersRead => Some("users:read");

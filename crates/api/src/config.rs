@@ -35,7 +35,7 @@ pub struct Overrides {
 }
 
 /// See the commented defaults for what each means.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents each")]
 pub struct Config {
@@ -49,6 +49,8 @@ pub struct Config {
     pub postgres_bin: Option<PathBuf>,
     pub master_key: Option<SecretString>,
     pub master_key_file: Option<PathBuf>,
+    pub master_key_command: Option<String>,
+    pub other_master_key_files: Vec<PathBuf>,
     pub default_tenant: String,
     pub brand: String,
     pub token_lifetime: i32,
@@ -195,6 +197,21 @@ impl Config {
         Cost { memory_kib: self.password.memory_kib, iterations: self.password.iterations }
     }
 
+    /// From how many places the master key is said to come.
+    fn master_keys(&self) -> usize {
+        [self.master_key.is_some(), self.master_key_file.is_some(), self.master_key_command.is_some()]
+            .iter()
+            .filter(|set| **set)
+            .count()
+    }
+
+    /// The same, and what is sealed under the key in this file opens too.
+    pub(crate) fn with_other_master_key(&self, file: &Path) -> Self {
+        let mut config = self.clone();
+        config.other_master_key_files.push(file.to_owned());
+        config
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         self.password_cost().check().context("configuration: password")?;
         crate::mail::Postman::of(self)?;
@@ -209,8 +226,8 @@ impl Config {
             bail!("configuration: master_key is not 32 bytes in base64; `openssl rand -base64 32` makes a key");
         }
         crate::log::check(&self.log)?;
-        if self.master_key.is_some() && self.master_key_file.is_some() {
-            bail!("configuration: give master_key or master_key_file, not both");
+        if self.master_keys() > 1 {
+            bail!("configuration: give one of master_key, master_key_file and master_key_command");
         }
         if let Some(url) = &self.public_url {
             let plain = matches!(url.scheme(), "http" | "https") && url.host().is_some();
@@ -223,10 +240,10 @@ impl Config {
         } else if self.is_production() {
             bail!("configuration: production needs public_url (CLAVIGER_PUBLIC_URL): where the world reaches this server");
         }
-        if self.is_production() && self.master_key.is_none() && self.master_key_file.is_none() {
+        if self.is_production() && self.master_keys() == 0 {
             bail!(
                 "configuration: production needs a master key and makes none by itself: set CLAVIGER_MASTER_KEY or \
-                 CLAVIGER_MASTER_KEY_FILE (`openssl rand -base64 32` makes one; keep a copy where the database is not)"
+                 CLAVIGER_MASTER_KEY_FILE or CLAVIGER_MASTER_KEY_COMMAND (`openssl rand -base64 32` makes one; keep a copy where the database is not)"
             );
         }
         Ok(())

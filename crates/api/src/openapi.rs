@@ -25,6 +25,8 @@ use crate::routes;
         (name = "Pages", description = "What people see in a browser"),
         (name = "Publication", description = "What verifiers fetch; no credentials needed"),
         (name = "Keys", description = "API keys"),
+        (name = "Audiences", description = "Services with their own shape of token"),
+        (name = "Signing keys", description = "What signs tokens"),
         (name = "Key requests", description = "Developers ask for keys, admins decide"),
         (name = "Applications", description = "What owns API keys"),
         (name = "Verify", description = "Resource servers and proxies ask whether a caller may"),

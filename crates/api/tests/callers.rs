@@ -300,6 +300,18 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("explainDecision", Some("audit:read")),
         ("listDoneInMyName", None),
         ("listAudit", Some("audit:read")),
+        ("createAudience", Some("audiences:write")),
+        ("listAudiences", Some("audiences:read")),
+        ("showAudience", Some("audiences:read")),
+        ("changeAudience", Some("audiences:write")),
+        ("deleteAudience", Some("audiences:write")),
+        ("showAudienceKey", Some("audiences:read")),
+        ("confirmAudienceKey", Some("audiences:write")),
+        ("listVerifiers", Some("signing-keys:read")),
+        ("listSigningKeys", Some("signing-keys:read")),
+        ("rotateSigningKey", Some("signing-keys:write")),
+        ("activateSigningKey", Some("signing-keys:write")),
+        ("retireSigningKey", Some("signing-keys:write")),
         ("createTenant", Some("tenants:write")),
         ("listTenants", Some("tenants:read")),
         ("showTenant", Some("tenants:read")),
@@ -379,7 +391,7 @@ async fn p28_a_key_without_scopes_may_do_nothing_but_ask_who_it_is() {
     for tenant in [&default, &acme] {
         let key = tenant.app_key("bare", &[]).await;
         let token = server.with(&key.pair()).token().await;
-        let before = tenant.server.issuer.list_audit(tenant.id, None, None, 200).await.unwrap();
+        let before = tenant.server.issuer.list_audit(tenant.id, None, None, 1000).await.unwrap();
         let before = before.iter().filter(|entry| entry.outcome == "ok").count();
         let mut tickets = 0;
         for operation in operations().into_iter().filter(|operation| operation.needs_caller) {
@@ -402,7 +414,7 @@ async fn p28_a_key_without_scopes_may_do_nothing_but_ask_who_it_is() {
                 }
             }
         }
-        let after = tenant.server.issuer.list_audit(tenant.id, None, None, 200).await.unwrap();
+        let after = tenant.server.issuer.list_audit(tenant.id, None, None, 1000).await.unwrap();
         let after = after.iter().filter(|entry| entry.outcome == "ok").count();
         assert_eq!(before + tickets, after, "nothing was done");
     }

@@ -128,6 +128,7 @@ fn places() -> Vec<Place> {
         query("listKeyRequests", "/v1/key-requests", "after={}"),
         query("listDoneInMyName", "/v1/me/impersonations", "after={}"),
         json("approveKeyRequest", post, "/v1/key-requests/{wish}/approve", json!({ "application_id": "{}", "scopes": [] })),
+        json("rotateSigningKey", Method::POST, "/v1/signing-keys/rotate", json!({ "audience": "{}" })),
         query("listTenants", "/v1/tenants", "after={}"),
         shown("introspectToken", "/v1/introspect", Sent::Form(vec![("token", "{}")])),
         shown("revokeToken", "/v1/token/revoke", Sent::Form(vec![("token", "{}")])),
@@ -157,12 +158,14 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 32] = [
+const WITHOUT_IDS: [&str; 36] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
     "createRole",
     "putScope",
+    "createAudience",
+    "changeAudience",
     // Of the installation: see the sentence on slugs.
     "createTenant",
     "changeTenant",
@@ -181,8 +184,10 @@ const WITHOUT_IDS: [&str; 32] = [
     "requestKey",
     // A word about what the path names.
     "denyKeyRequest",
+    "confirmAudienceKey",
     "forwardAuth",
     "showPublicKey",
+    "showAudienceKey",
     "showLoginPage",
     // Pages: with their own form's token alone.
     "signIn",
@@ -396,6 +401,8 @@ fn body_of(operation: &Operation) -> Option<(Value, bool)> {
     let body = match operation.root_id() {
         "changeUser" | "changeKey" | "changeApplication" => json!({ "disabled": true }),
         "setPasswordOfUser" => json!({ "password": "seven green lanterns drift" }),
+        "changeAudience" => json!({ "name": "taken-over" }),
+        "confirmAudienceKey" => json!({ "kid": "no-such-kid" }),
         "changeRole" => json!({ "scopes": [] }),
         "rotateKey" | "rotateMyKey" => json!({ "grace_seconds": 0 }),
         "approveKeyRequest" => json!({ "scopes": [] }),
@@ -418,7 +425,7 @@ impl Dice {
 }
 
 /// Where ids stand in paths.
-const SLOTS: [&str; 5] = ["{id}", "{name}", "{login}", "{request_id}", "{link}"];
+const SLOTS: [&str; 6] = ["{id}", "{kid}", "{name}", "{login}", "{request_id}", "{link}"];
 
 /// An operation with ids in its path, which has at least one of another tenant.
 fn in_path(dice: &mut Dice, operation: &Operation, own: &BTreeMap<&'static str, String>) -> Probe {

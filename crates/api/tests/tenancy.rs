@@ -76,6 +76,8 @@ fn body(operation: &str) -> Option<Value> {
         "changeUser" => json!({ "email": "mallory@example.com", "disabled": true }),
         "changeApplication" => json!({ "name": "stolen", "disabled": true }),
         "changeKey" => json!({ "name": "stolen", "scopes": [], "disabled": true }),
+        "changeAudience" => json!({ "name": "stolen" }),
+        "confirmAudienceKey" => json!({ "kid": "k" }),
         "rotateKey" => json!({ "grace_seconds": 0 }),
         "setPasswordOfUser" => json!({ "password": "taken over by mallory" }),
         _ => return None,
@@ -104,8 +106,8 @@ async fn scenario_68_p30_every_id_of_another_tenant_answers_exactly_like_an_abse
     };
     let by_id: Vec<_> = operations().into_iter().filter(is_of_this_kind).collect();
     // At the root and in the tenant.
-    let kinds = "show, change, delete of three kinds, the rotation, and a person's password and logins";
-    assert_eq!(by_id.len(), 28, "{kinds}");
+    let kinds = "show, change, delete of four kinds, the rotation, an audience's key, and a person's password and logins";
+    assert_eq!(by_id.len(), 38, "{kinds}");
     let mut cells = 0;
     for operation in &by_id {
         let body = body(operation.root_id());

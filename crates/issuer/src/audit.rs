@@ -85,6 +85,11 @@ impl Actor {
         }
     }
 
+    /// Nobody: what is done when it is time.
+    pub(crate) fn schedule() -> Self {
+        Self { name: "system:schedule".into(), ..Self::operator() }
+    }
+
     /// A deed of this actor.
     pub(crate) fn did(&self, action: &'static str, target: impl Into<String>, detail: Value, now: DateTime<Utc>) -> Draft {
         Draft {

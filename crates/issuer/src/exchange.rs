@@ -9,15 +9,17 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::audit::TokenRow;
 use claviger_store::id::{FamilyId, Owner};
+use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
 use claviger_store::token_family::{Principal, TokenFamily};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::audience::AudienceEntry;
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
 use crate::login::new_family;
-use crate::mint::{Grant, mint};
+use crate::mint::{Grant, mint, mint_for};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
 use crate::refresh_token::RefreshToken;
@@ -43,6 +45,8 @@ pub struct Exchange<'a> {
     pub scope: Option<&'a str>,
     /// Whom the token is asked for (RFC 8707); `None` for the issuer itself.
     pub resource: Option<&'a str>,
+    /// The audience asked for, by name or `aud`, whose shape the token gets; `None` for none. Not together with a resource.
+    pub audience: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
 }
@@ -172,16 +176,90 @@ impl Issuer {
     /// Exchanges a pair for a token. The token is in the database before it is returned.
     pub async fn exchange(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
         let now = self.clock.now();
-        let Exchange { tenant, credential, scope, resource, request } = exchange;
+        let Exchange { tenant, credential, scope, resource, audience: wanted, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;
         let of = &verified.tenant;
+        if wanted.is_some() && resource.is_some() {
+            let refusal = Refusal::invalid("audience", "cannot be asked for together with a resource");
+            return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
+        }
+        let for_audience = match wanted.map(|name| of.audience(name)) {
+            Some(None) => {
+                let refusal = Refusal::invalid("audience", "is none that is registered in this tenant");
+                return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
+            }
+            found => found.flatten(),
+        };
+        if let Some(needed) = for_audience.and_then(|audience| audience.profile.required_scope.as_ref())
+            && !verified.scopes().contains(needed)
+        {
+            let refusal = Refusal::InvalidScope(needed.clone());
+            return Err(self.refuse_wish(&verified, "invalid_scope", refusal, &request, now).await);
+        }
         let audience = audience(&of.issuer, &of.settings.resources, resource);
         let (scope, audience) = match (verified.scopes().narrow(scope), audience) {
             (Ok(scope), Ok(audience)) => (scope, audience),
             (Err(refusal), _) => return Err(self.refuse_wish(&verified, "invalid_scope", refusal, &request, now).await),
             (_, Err(refusal)) => return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await),
         };
-        self.issue(&verified, &scope, audience, &request, now).await
+        match for_audience {
+            Some(registered) => self.issue_for(&verified, registered, &scope, &request, now).await,
+            None => self.issue(&verified, &scope, audience, &request, now).await,
+        }
+    }
+
+    /// A token for an audience, in its shape. No refresh token comes with it.
+    async fn issue_for(
+        &self,
+        verified: &VerifiedKey,
+        audience: &AudienceEntry,
+        scope: &ScopeSet,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<Granted, Failure> {
+        let VerifiedKey { tenant, entry, .. } = verified;
+        let (subject, client_id) = (verified.subject(), verified.client_id());
+        let roles = verified.roles();
+        // A service that asks for roles hears of a person's even where there are none.
+        let told = Some(roles.as_slice()).filter(|roles| verified.username().is_some() || !roles.is_empty());
+        let usual = verified.lifetime(self.settings.token_lifetime);
+        let grant = Grant {
+            issuer: &tenant.issuer,
+            audience: &audience.row.uri,
+            tenant: entry.tenant,
+            subject: &subject,
+            client_id: &client_id,
+            key: Some(&entry.key.id),
+            family: None,
+            username: verified.username(),
+            roles: told,
+            actor: None,
+            scope,
+            allowed_ips: &entry.limits.allowed_ips,
+            narrowed: false,
+            lifetime: (!audience.profile.omit_exp).then(|| audience.profile.lifetime.unwrap_or(usual)),
+            // There is room in the record for no token that ends later than this, and ends.
+            not_after: entry.key.expires_at.map(|end| end.min(now + TimeDelta::seconds(LONGEST_TOKEN_LIFETIME.into()))),
+        };
+        let minted = mint_for(tenant.signer_for(audience, &self.clock)?, audience, &grant, now, &self.random)?;
+        let scope = scope.to_string();
+        let detail = json!({ "scope": scope, "audience": audience.row.id });
+        let mut draft = self.exchange_draft(entry, Outcome::Ok, request, detail, now);
+        draft.target = format!("token:{}", minted.id);
+        let token = TokenRow {
+            id: minted.id,
+            key: Some(entry.key.id.clone()),
+            family: None,
+            subject,
+            scope: scope.clone(),
+            issued_at: minted.issued_at,
+            expires_at: minted.expires_at,
+        };
+        let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
+        self.recorder.record(entry.tenant, written).await?;
+        let expires_in = (minted.expires_at - minted.issued_at).num_seconds();
+        let scope = Some(scope).filter(|scope| !scope.is_empty());
+        Ok(Granted { jwt: minted.jwt, expires_in, scope, refresh_token: None })
     }
 
     /// Writes down that a valid key asked for what it does not get.
@@ -235,7 +313,7 @@ impl Issuer {
                 None => entry.key.expires_at,
             },
         };
-        let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let minted = mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?;
         let scope = scope.to_string();
         let detail = match audience == tenant.issuer {
             true => json!({ "scope": scope }),
@@ -424,6 +502,10 @@ impl Issuer {
             self.peppers.decoy(key, secret);
             return not("unknown_key", None);
         };
+        if entry.secrets.iter().any(|kept| !self.peppers.has(kept.pepper_version)) {
+            // Another server knows a newer one.
+            self.reload_peppers().await?;
+        }
         if !self.secret_fits(&entry, secret, now) {
             match self.directory.reloaded_key(key).await? {
                 Some(reloaded) if self.secret_fits(&reloaded, secret, now) => entry = reloaded,
@@ -437,7 +519,10 @@ impl Issuer {
             self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;
         let owner = self.directory.owner(entry.tenant, entry.key.owner).await?;
         match standing(&tenant, &owner, Some(&entry.key), None, now) {
-            Ok(()) => Ok(Ok(VerifiedKey::new(tenant, entry, owner))),
+            Ok(()) => {
+                self.hash_again(&entry, secret);
+                Ok(Ok(VerifiedKey::new(tenant, entry, owner)))
+            }
             Err(fallen) => not(fallen.reason(), Some(entry)),
         }
     }

@@ -589,8 +589,7 @@ impl Issuer {
             return Err(Fault::Internal("a login that is nobody's".into()).into());
         }
         grant.subject = &subject;
-        let signer = tenant.signer()?;
-        mint(signer, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()).into())
+        Ok(mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?)
     }
 
     /// What a login or refresh answers.

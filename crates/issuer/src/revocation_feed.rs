@@ -27,6 +27,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::mint::sign_as;
 use crate::{Failure, Fault, Issuer};
 
 /// `typ` of a batch.
@@ -254,7 +255,7 @@ impl Issuer {
         let claims = compose(&entry.issuer, tenant, since, &page, now);
         let (cursor, more, news) = (claims.cursor, claims.more, since != Some(claims.cursor));
         let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
-        let jws = entry.signer()?.sign_as(BATCH_TYPE, &claims);
+        let jws = sign_as(BATCH_TYPE, entry.signer(&self.clock)?, &claims)?;
         Ok(Arc::new(Batch { jws, cursor, more, news }))
     }
 }

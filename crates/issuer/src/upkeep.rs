@@ -1,4 +1,5 @@
-//! What the server does for itself now and then: room for the record of tokens, and no more of it than is needed.
+//! What the server does for itself now and then: room for the record of tokens, and no more of it than is
+//! needed; signing keys that follow each other.
 
 use chrono::TimeDelta;
 use claviger_store::token_family::{EndedBy, Principal};
@@ -86,7 +87,7 @@ impl Issuer {
         Ok(pruned)
     }
 
-    /// Makes room, drops partitions whose tokens have all ended, and forgets news that everybody has heard. What does
+    /// Makes room, drops partitions whose tokens have all ended, moves signing keys on, and forgets news that everybody has heard. What does
     /// not succeed, as while a backup holds a lock, is logged and waits for the next time.
     pub async fn upkeep(&self) {
         if let Err(error) = self.make_room().await {
@@ -99,6 +100,14 @@ impl Issuer {
         match self.store.drop_ended_login_partitions(self.clock.now()).await {
             Ok(dropped) => tracing::debug!(partitions.dropped = dropped, "ended logins are dropped"),
             Err(error) => tracing::warn!(error = %error, "ended logins could not be dropped"),
+        }
+        match self.prune_jwks_fetches().await {
+            Ok(pruned) => tracing::debug!(fetches.pruned = pruned, "callers that do not come any more are forgotten"),
+            Err(error) => tracing::warn!(error = %error, "callers that do not come any more could not be forgotten"),
+        }
+        match self.keep_signing_keys().await {
+            Ok(moved) => tracing::debug!(signing_keys.moved = moved, "signing keys are where they should be"),
+            Err(error) => tracing::error!(error = %error, "signing keys could not be moved on"),
         }
         match self.prune_what_is_over().await {
             Ok(pruned) => tracing::debug!(pruned, "what is over is forgotten"),

@@ -42,6 +42,10 @@ uuid_id!(
     ApplicationId
 );
 uuid_id!(
+    /// An audience: a downstream service with its own shape of token.
+    AudienceId
+);
+uuid_id!(
     /// A token: its `jti`.
     TokenId
 );

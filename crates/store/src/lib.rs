@@ -7,12 +7,14 @@
 pub mod api_key;
 pub mod application;
 pub mod attempt;
+pub mod audience;
 pub mod audit;
 pub mod change;
 mod database;
 mod error;
 pub mod id;
 pub mod issued_token;
+pub mod jwks_fetch;
 pub mod key_request;
 pub mod mail;
 pub mod password;

@@ -43,7 +43,7 @@ const UNIQUE_OVER_ALL_TENANTS: [&str; 4] =
     ["api_key_routes_pkey(key_id)", "sealed_secrets_pkey(purpose)", "tenants_pkey(id)", "tenants_slug_key(slug)"];
 
 /// Every policy that is not the tenant wall: table, name, command, USING, WITH CHECK.
-const OTHER_POLICIES: [&str; 10] = [
+const OTHER_POLICIES: [&str; 11] = [
     "api_key_routes | read_by_all | r | true | -",
     "api_key_routes | written_by_tenant | a | - | tenant_id = APP.TENANT",
     // Nobody needs a note that is an hour old.
@@ -53,6 +53,8 @@ const OTHER_POLICIES: [&str; 10] = [
     "changes | written_by_tenant | a | - | tenant_id = APP.TENANT",
     "sealed_secrets | add | a | - | true",
     "sealed_secrets | read_by_all | r | true | -",
+    // Under another master key.
+    "sealed_secrets | seal_again | w | (current_setting('app.seal_again'::text, true) = 'on'::text) | true",
     "tenants | insert_own | a | - | id = APP.TENANT",
     // A request's tenant is found here.
     "tenants | read_by_all | r | true | -",
@@ -60,7 +62,7 @@ const OTHER_POLICIES: [&str; 10] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 28] = [
+const PRIVILEGES: [&str; 30] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -70,11 +72,14 @@ const PRIVILEGES: [&str; 28] = [
     "applications | INSERT,SELECT,UPDATE",
     // Counts are forgotten when their window is over.
     "attempts | DELETE,INSERT,SELECT,UPDATE",
+    "audiences | INSERT,SELECT,UPDATE",
     // An entry is never changed and never taken away.
     "audit_entries | INSERT,SELECT",
     "audit_heads | INSERT,SELECT,UPDATE",
     "changes | DELETE,INSERT,SELECT",
     "issued_tokens | INSERT,SELECT",
+    // Whoever does not come any more is forgotten.
+    "jwks_fetches | DELETE,INSERT,SELECT,UPDATE",
     "key_budgets | INSERT,SELECT,UPDATE",
     // Used once, and gone.
     "key_request_links | DELETE,INSERT,SELECT",
@@ -102,12 +107,14 @@ const PRIVILEGES: [&str; 28] = [
 ];
 
 /// What the application role may do to single columns.
-const COLUMN_PRIVILEGES: [&str; 10] = [
+const COLUMN_PRIVILEGES: [&str; 12] = [
     // Which token it is, whose, and until when, stands for ever; only its end is added.
     "issued_tokens.revoked_at | UPDATE",
     "issued_tokens.revoked_by | UPDATE",
     // A message is never changed, only tried again.
     "mail_outbox.next_try_at | UPDATE",
+    // Under another master key.
+    "mail_outbox.sealed | UPDATE",
     "mail_outbox.tries | UPDATE",
     // A secret may take another's place; a number and a family may not.
     "refresh_tokens.mac | UPDATE",
@@ -117,6 +124,8 @@ const COLUMN_PRIVILEGES: [&str; 10] = [
     "roles.scopes | UPDATE",
     "roles.updated_at | UPDATE",
     "scopes.description | UPDATE",
+    // Under another master key.
+    "sealed_secrets.sealed | UPDATE",
 ];
 
 /// Tables in partitions.
@@ -173,7 +182,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 23, "{walled:?}");
+    assert_eq!(walled.len(), 25, "{walled:?}");
     walled
 }
 
@@ -569,13 +578,15 @@ async fn t21_second_wall_alone_tables_that_all_read_are_written_by_their_tenant_
         "UPDATE api_key_routes SET tenant_id = tenant_id".into(),
         "DELETE FROM api_key_routes".into(),
         "UPDATE changes SET kind = kind".into(),
-        "UPDATE sealed_secrets SET sealed = ''".into(),
+        "UPDATE sealed_secrets SET purpose = ''".into(),
         "DELETE FROM sealed_secrets".into(),
         tenant(stranger),
     ];
     for statement in denied {
         assert_eq!(probe(&mut app, Some(&within), &statement).await, Err(DENIED.into()), "{statement}");
     }
+    // Sealed again is only what a transaction says is to be.
+    assert_eq!(probe(&mut app, Some(&within), "UPDATE sealed_secrets SET sealed = ''").await, Ok(0));
     // Whoever is in a tenant that is not there yet cannot take over one that is, by its slug.
     let takeover = format!("{} ON CONFLICT (slug) DO UPDATE SET name = 'mine'", tenant(stranger));
     assert_eq!(probe(&mut app, Some(&stranger.to_string()), &takeover).await, Err(DENIED.into()));
@@ -675,6 +686,10 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     assert_eq!(listed.iter().map(|user| user.id).collect::<Vec<_>>(), [a.user]);
     let listed = tx.list_applications(None, 100).await.unwrap();
     assert_eq!(listed.iter().map(|application| application.id).collect::<Vec<_>>(), [a.application]);
+    assert!(tx.audience(b.audience).await.unwrap().is_none() && tx.audience(a.audience).await.unwrap().is_some());
+    assert_eq!(tx.audiences().await.unwrap().iter().map(|one| one.id).collect::<Vec<_>>(), [a.audience]);
+    assert!(!tx.update_audience(b.audience, "stolen", "urn:stolen", &serde_json::json!({})).await.unwrap());
+    assert!(!tx.delete_audience(b.audience, now(), "operator:test").await.unwrap());
     let signing = tx.signing_keys().await.unwrap();
     assert_eq!(signing.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), [a.kid.as_str()]);
     assert_eq!(tx.list_audit(&Filter::default(), newest(100)).await.unwrap().len(), 1);

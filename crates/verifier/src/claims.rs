@@ -20,7 +20,8 @@ pub struct AccessToken {
     pub issuer: String,
     /// `sub`, never empty; unique only together with the issuer (RFC 7519 §4.1.2).
     pub subject: String,
-    /// `aud`, at least one; a single string arrives as a list of one (RFC 7519 §4.1.3).
+    /// `aud`; a single string arrives as a list of one (RFC 7519 §4.1.3). Empty only from a token that was verified with
+    /// [`Expiry::Optional`](crate::Expiry::Optional) and for no audience in particular.
     pub audience: Vec<String>,
     /// `exp`: from this second on the token is refused, leeway aside. Absent only from a token that was verified with
     /// [`Expiry::Optional`](crate::Expiry::Optional).
@@ -130,11 +131,11 @@ fn time(claims: &Members<'_>, name: &'static str) -> Result<Option<i64>, Rejecti
     }
 }
 
-/// `aud`: one string or an array of at least one (RFC 7519 §4.1.3).
+/// `aud`: one string or an array of at least one (RFC 7519 §4.1.3). Whether it may be absent, `verify` asks.
 fn audience(claims: &Members<'_>) -> Result<Vec<String>, Rejection> {
     let refused = Rejection::Claims("aud");
     let audience = match claims.text("aud") {
-        Ok(None) => return Err(refused),
+        Ok(None) => return Ok(Vec::new()),
         Ok(Some(one)) => vec![one],
         Err(WrongType) => claims.texts("aud").map_err(|WrongType| refused)?.unwrap_or_default(),
     };
@@ -269,8 +270,9 @@ mod tests {
                 all.iter().filter(|(name, _)| *name != missing).map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
             let read = read(&format!("{{{}}}", members.join(",")));
             match missing {
-                // Whether a token must end, `verify` asks.
+                // Whether a token must end, and be for somebody, `verify` asks.
                 "exp" => assert_eq!(read.map(|token| token.expires_at), Ok(None)),
+                "aud" => assert_eq!(read.map(|token| token.audience), Ok(vec![])),
                 _ => assert_eq!(read, Err(Rejection::Claims(missing))),
             }
         }

@@ -1,6 +1,7 @@
 //! The command line. No command but `serve` needs a running server: each talks to the database, the private one too.
 
 mod app;
+mod audience;
 mod audit;
 mod config;
 mod doctor;
@@ -8,9 +9,12 @@ mod installation;
 mod key;
 mod key_request;
 mod keypair;
+mod master_key;
 mod output;
+mod pepper;
 mod role;
 mod serve;
+mod signing_key;
 mod tenant;
 mod token;
 mod user;
@@ -87,6 +91,18 @@ enum Command {
     /// Ed25519 key pairs
     #[command(subcommand)]
     Keypair(keypair::Command),
+    /// Services with their own shape of token
+    #[command(subcommand)]
+    Audience(audience::Command),
+    /// Keys that sign tokens
+    #[command(subcommand)]
+    SigningKey(signing_key::Command),
+    /// What keys' secrets are hashed under
+    #[command(subcommand)]
+    Pepper(pepper::Command),
+    /// What everything secret is sealed under
+    #[command(subcommand)]
+    MasterKey(master_key::Command),
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
@@ -147,6 +163,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scope(command) => role::run_scope(command, &quiet(&overrides)?, output).await?,
         Command::Token(command) => token::run(command, &quiet(&overrides)?, output).await?,
         Command::Keypair(command) => keypair::run(&command, output)?,
+        Command::Audience(command) => audience::run(command, &quiet(&overrides)?, output).await?,
+        Command::SigningKey(command) => signing_key::run(command, &quiet(&overrides)?, output).await?,
+        Command::Pepper(command) => pepper::run(&command, &quiet(&overrides)?, output).await?,
+        Command::MasterKey(command) => master_key::run(command, &quiet(&overrides)?, output).await?,
         Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,
     }
     Ok(ExitCode::SUCCESS)

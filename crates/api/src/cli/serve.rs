@@ -27,6 +27,8 @@ use crate::server;
 const USES_EVERY: Duration = Duration::from_secs(2);
 /// Between rounds of upkeep.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3600);
+/// Between writing down who fetched keys, and looking for new peppers.
+const FLUSH_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     // Bound first: whoever has the port keeps it, and nothing was started in vain.
@@ -88,7 +90,15 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
 async fn keep_up(issuer: Arc<Issuer>) {
     loop {
         issuer.upkeep().await;
-        tokio::time::sleep(UPKEEP_EVERY).await;
+        for _ in 0..UPKEEP_EVERY.as_secs() / FLUSH_EVERY.as_secs() {
+            tokio::time::sleep(FLUSH_EVERY).await;
+            if let Err(error) = issuer.reload_peppers().await {
+                tracing::warn!(error = %error, "new peppers could not be looked for");
+            }
+            if let Err(error) = issuer.flush_jwks_fetches().await {
+                tracing::warn!(error = %error, "who fetched keys could not be written down");
+            }
+        }
     }
 }
 

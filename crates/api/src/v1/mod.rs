@@ -1,6 +1,7 @@
 //! One file for each thing that `/v1` serves.
 
 pub(crate) mod applications;
+pub(crate) mod audiences;
 pub(crate) mod audit;
 pub(crate) mod authentications;
 pub(crate) mod forward_auth;
@@ -19,6 +20,7 @@ pub(crate) mod revoke;
 pub(crate) mod roles;
 pub(crate) mod scopes;
 pub(crate) mod settings;
+pub(crate) mod signing_keys;
 pub(crate) mod tenants;
 pub(crate) mod token;
 pub(crate) mod users;

@@ -260,7 +260,7 @@ async fn exchange(req: &HttpRequest, issuer: &Issuer, proof: Proof, wish: Wish<'
         Err(answer) => return Err(oauth::said(answer)),
     };
     let Wish { scope, resource } = wish;
-    let exchange = Exchange { tenant: tenant.as_deref(), credential, scope, resource, request };
+    let exchange = Exchange { tenant: tenant.as_deref(), credential, scope, resource, audience: None, request };
     Ok(issuer.exchange(exchange).await.map_err(refused)?.into())
 }
 

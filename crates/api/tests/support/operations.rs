@@ -53,6 +53,7 @@ impl Operation {
         self.template
             .replace("{tenant}", tenant)
             .replace("{id}", id)
+            .replace("{kid}", id)
             .replace("{name}", id)
             .replace("{link}", id)
             .replace("{request_id}", id)
@@ -65,6 +66,7 @@ impl Operation {
         let template = self
             .template
             .replace("{tenant}", tenant)
+            .replace("{kid}", "no-such-kid")
             .replace("{slug}", "no-such-tenant")
             .replace("{name}", "no:such-name")
             .replace("{link}", "no-such-link")

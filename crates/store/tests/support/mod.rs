@@ -14,11 +14,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{NewKey, SecretMac};
+use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
-use claviger_store::id::{ApplicationId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::id::{ApplicationId, AudienceId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::jwks_fetch::JwksFetch;
 use claviger_store::key_request::LinkKind;
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
+use claviger_store::signing_key::{Algorithm, NewSigningKey};
 use claviger_store::ticket::{Holder, Ticket};
 use claviger_store::token_family::{NewFamily, Principal, Successor};
 use claviger_store::user::NewUser;
@@ -222,11 +225,37 @@ pub struct Furnished {
     /// Owned by the user.
     pub user_key: KeyId,
     pub kid: String,
+    pub audience: AudienceId,
     pub token: TokenRow,
     /// The user's.
     pub family: FamilyId,
     /// The user's.
     pub session: SessionId,
+}
+
+/// An audience of some name.
+pub fn audience() -> Audience {
+    let (id, name) = (AudienceId(uuid()), uuid().to_string());
+    Audience { id, uri: format!("urn:{name}"), name, profile: serde_json::json!({}), created_at: now() }
+}
+
+/// Somebody who fetched the JWK set, now.
+pub fn fetch(newest_kid: &str) -> JwksFetch {
+    let (network, user_agent, now) = ("192.0.2.0/24".to_owned(), "test/1".to_owned(), now());
+    let newest_kid = newest_kid.to_owned();
+    JwksFetch { network, user_agent, fetches: 1, first_at: now, last_at: now, newest_kid, newest_key_at: now }
+}
+
+/// A signing key that is active at once.
+pub fn signing_key(kid: &str) -> NewSigningKey<'_> {
+    NewSigningKey {
+        kid,
+        algorithm: Algorithm::EdDsa,
+        public_key: &[2; 32],
+        sealed_private: b"sealed",
+        at_once: true,
+        audience: None,
+    }
 }
 
 /// What is counted in every furnished tenant, once.
@@ -257,9 +286,12 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     for (id, owner) in [(&key, Owner::Application(application)), (&user_key, Owner::User(user))] {
         scoped.create_key(&new_key(id, owner, &["events:read".to_owned()]), SecretMac([1; 32]), 1, now).await.unwrap();
     }
+    scoped.create_signing_key(signing_key(&kid), now).await.unwrap();
+    let audience = audience();
+    scoped.create_audience(&audience).await.unwrap();
+    scoped.add_jwks_fetch(&fetch(&kid)).await.unwrap();
     scoped.create_role("reader", "", &["events:*".to_owned()], now).await.unwrap();
     scoped.enter_scopes(&["events:read".to_owned()], now).await.unwrap();
-    scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
     let (before, head, entries, used) = (head(0), head(1), [entry(1, now)], [(key.clone(), now)]);
@@ -282,8 +314,23 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
         assert!(scoped.set_key_disabled(&user_key, by, now).await.unwrap());
     }
     tx.commit().await.unwrap();
-    let (slug, family, session) = (slug.to_owned(), family.id, session.id);
-    Furnished { tenant, slug, user, username, email, application, application_name, key, user_key, kid, token, family, session }
+    let (slug, audience, family, session) = (slug.to_owned(), audience.id, family.id, session.id);
+    Furnished {
+        tenant,
+        slug,
+        user,
+        username,
+        email,
+        application,
+        application_name,
+        key,
+        user_key,
+        kid,
+        audience,
+        token,
+        family,
+        session,
+    }
 }
 
 /// A user whose name is already folded and looks like nobody else's.
