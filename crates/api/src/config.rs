@@ -63,6 +63,8 @@ pub struct Config {
     pub throttle: Throttle,
     pub password: Password,
     pub metrics_listen: Option<SocketAddr>,
+    pub otlp_endpoint: Option<Url>,
+    pub otlp_share: f64,
     pub mail: MailSettings,
 }
 
@@ -209,6 +211,16 @@ impl Config {
             bail!("configuration: master_key is not 32 bytes in base64; `openssl rand -base64 32` makes a key");
         }
         crate::log::check(&self.log)?;
+        if let Some(url) = &self.otlp_endpoint
+            && (!matches!(url.scheme(), "http" | "https") || url.host().is_none() || url.query().is_some())
+        {
+            bail!(
+                "configuration: otlp_endpoint is the http:// or https:// address of a collector, such as http://127.0.0.1:4318"
+            );
+        }
+        if !(0.0..=1.0).contains(&self.otlp_share) {
+            bail!("configuration: otlp_share is 0 to 1");
+        }
         if self.master_key.is_some() && self.master_key_file.is_some() {
             bail!("configuration: give master_key or master_key_file, not both");
         }

@@ -70,7 +70,8 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Turns readiness off, waits, then lets the requests in hand end.
+    /// Turns readiness off, waits, then lets the requests in hand end. Connections are closed with the answers that are given
+    /// meanwhile, so that in the end none is left on which a request could arrive too late.
     pub async fn stop(&self, wait: Duration) {
         self.border.accepting.store(false, Ordering::SeqCst);
         tokio::time::sleep(wait).await;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
 use crate::login::new_family;
+use crate::measure::EXCHANGES;
 use crate::mint::{Grant, mint};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
@@ -171,6 +172,10 @@ struct NotThisPair {
 impl Issuer {
     /// Exchanges a pair for a token. The token is in the database before it is returned.
     pub async fn exchange(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
+        EXCHANGES.of(|_| "done", self.exchange_uncounted(exchange).await)
+    }
+
+    async fn exchange_uncounted(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
         let now = self.clock.now();
         let Exchange { tenant, credential, scope, resource, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;
