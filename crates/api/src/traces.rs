@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use claviger_store::TRACES;
 use claviger_store::id::TenantId;
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -89,7 +89,6 @@ pub(crate) fn begin(request_id: &str, headers: &HeaderMap, believed: bool) -> Sp
         target: TRACES,
         "request",
         otel.kind = "server",
-        otel.name = tracing::field::Empty,
         otel.status_code = tracing::field::Empty,
         http.request.method = tracing::field::Empty,
         http.route = tracing::field::Empty,
@@ -117,7 +116,8 @@ pub(crate) fn end(span: &Span, method: &str, route: &str, status: StatusCode) {
     if span.is_disabled() {
         return;
     }
-    span.record("otel.name", format!("{method} {route}"));
+    // The span began without it, since no route was known.
+    span.context().span().update_name(format!("{method} {route}"));
     span.record("http.request.method", method);
     span.record("http.route", route);
     span.record("http.response.status_code", i64::from(status.as_u16()));

@@ -339,8 +339,13 @@ impl Serving {
     }
 
     /// SIGTERM, as a service manager would, and the end.
-    pub async fn stop(mut self) -> Ended {
+    pub async fn stop(self) -> Ended {
         kill(self.pid(), Signal::SIGTERM).unwrap();
+        self.end().await
+    }
+
+    /// The end, which a signal told it to come to.
+    pub async fn end(mut self) -> Ended {
         let began = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             assert!(began.elapsed() < PATIENCE, "SIGTERM did not end it: {}", self.err());
