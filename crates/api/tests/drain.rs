@@ -127,7 +127,11 @@ async fn follow(fleet: Arc<Fleet>, streams: bool, number: usize) {
             let request = http.get(format!("{at}/t/quiet/v1/revocations?since=0")).header("Accept", "text/event-stream");
             let read = async {
                 let mut answer = request.send().await?;
-                while !fleet.over.load(Ordering::Relaxed) && answer.chunk().await?.is_some() {}
+                while answer.chunk().await?.is_some() {
+                    if fleet.over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
                 Ok(answer.status().as_u16())
             };
             fleet.note("stream", read.await);
