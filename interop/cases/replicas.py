@@ -9,15 +9,15 @@ import concurrent.futures
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
 
 import requests
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 
-from case import check
+from case import adapted, check, claviger, end, free_ports, nginx, until
 
 EXAMPLE = "docs/examples/nginx-replicas.conf"
 SCRATCH = os.environ["SCRATCH"]
@@ -25,36 +25,7 @@ PASSWORD = base64.b64encode(os.urandom(18)).decode()
 LIES = {"X-Forwarded-For": "198.51.100.99", "X-Forwarded-Proto": "https", "Forwarded": "for=198.51.100.99;proto=https"}
 urllib3.disable_warnings()
 
-
-def claviger(*arguments, **more):
-    command = [os.environ["BINARY"], "--data-dir", os.environ["DATA"], "--output", "json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **more)
-    check(f"claviger {arguments[0]} {arguments[1]}", done.returncode == 0, done.stderr)
-    return json.loads(done.stdout)
-
-
-def free_ports(count):
-    listeners = [socket.socket() for _ in range(count)]
-    for listener in listeners:
-        listener.bind(("127.0.0.1", 0))
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
-def until(what, holds):
-    for _ in range(300):
-        try:
-            if holds():
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    check(what, False, "not within 30 seconds")
-
-
-plain, tls, *ports = free_ports(4)
+plain, tls, metrics, *ports = free_ports(5)
 origin = f"https://127.0.0.1:{tls}"
 log = open(f"{SCRATCH}/replicas.log", "w")
 environment = {
@@ -67,26 +38,11 @@ environment = {
 
 
 def start(port):
+    own = {"CLAVIGER_METRICS_LISTEN": f"127.0.0.1:{metrics}"} if port == ports[0] else {}
     command = [os.environ["BINARY"], "--data-dir", os.environ["DATA"], "serve", "--listen", f"127.0.0.1:{port}"]
-    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    server = subprocess.Popen(command, env={**environment, **own}, stdout=log, stderr=log)
     until("a replica is ready", lambda: requests.get(f"http://127.0.0.1:{port}/readyz", timeout=2).ok)
     return server
-
-
-def configuration():
-    with open(EXAMPLE) as file:
-        text = file.read()
-    for documented, here in (
-        ("server 10.77.0.11:8080 ", f"server 127.0.0.1:{ports[0]} "),
-        ("server 10.77.0.12:8080 ", f"server 127.0.0.1:{ports[1]} "),
-        ("listen 80;", f"listen 127.0.0.1:{plain};"),
-        ("listen 443 ssl http2;", f"listen 127.0.0.1:{tls} ssl http2;"),
-        ("/etc/nginx/certificates/fullchain.pem", f"{SCRATCH}/fullchain.pem"),
-        ("/etc/nginx/certificates/privkey.pem", f"{SCRATCH}/privkey.pem"),
-    ):
-        check(f"{EXAMPLE} says once: {documented}", text.count(documented) == 1, text)
-        text = text.replace(documented, here)
-    return text
 
 
 claviger("tenant", "create", "replicas")
@@ -97,15 +53,19 @@ pair = f"{robot['api_key']}:{robot['api_secret']}"
 made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
 made += ["-subj", "/CN=127.0.0.1", "-keyout", f"{SCRATCH}/privkey.pem", "-out", f"{SCRATCH}/fullchain.pem"]
 subprocess.run(made, check=True, capture_output=True)
-temporary = "".join(f"{kind}_temp_path {SCRATCH}/replicas-{kind};\n" for kind in "client_body proxy fastcgi uwsgi scgi".split())
-with open(f"{SCRATCH}/replicas.conf", "w") as file:
-    print(f"daemon off; pid {SCRATCH}/replicas.pid; events {{}} http {{ access_log off;\n{temporary}{configuration()}}}", file=file)
-nginx = ["nginx", "-c", f"{SCRATCH}/replicas.conf", "-e", f"{SCRATCH}/replicas-nginx.log"]
-path = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
-tested = subprocess.run([*nginx, "-t"], env=path, capture_output=True, text=True, check=False)
-check(f"nginx takes {EXAMPLE}", tested.returncode == 0, tested.stderr)
+configuration = adapted(
+    EXAMPLE,
+    (
+        ("server 10.77.0.11:8080 ", f"server 127.0.0.1:{ports[0]} "),
+        ("server 10.77.0.12:8080 ", f"server 127.0.0.1:{ports[1]} "),
+        ("listen 80;", f"listen 127.0.0.1:{plain};"),
+        ("listen 443 ssl http2;", f"listen 127.0.0.1:{tls} ssl http2;"),
+        ("/etc/nginx/certificates/fullchain.pem", f"{SCRATCH}/fullchain.pem"),
+        ("/etc/nginx/certificates/privkey.pem", f"{SCRATCH}/privkey.pem"),
+    ),
+)
 servers = [start(port) for port in ports]
-front = subprocess.Popen(nginx, env=path, stdout=log, stderr=log)
+front, said = nginx(configuration, log)
 
 
 def session():
@@ -141,11 +101,12 @@ def everything():
     again = session().post(f"{origin}/v1/token/refresh", json={"refresh_token": tokens["refresh_token"]}, timeout=10)
     check("after it, nobody refreshes", again.status_code == 401, again.text)
     rolling()
+    measured()
 
 
 def complaints():
     """What nginx wrote last."""
-    with open(f"{SCRATCH}/replicas-nginx.log") as file:
+    with open(said) as file:
         return "".join(file.readlines()[-5:])
 
 
@@ -187,15 +148,19 @@ def rolling():
     check(f"every exchange was answered with 201 ({statuses})", set(statuses) == {201} and statuses[201] > 100, complaints())
 
 
+def measured():
+    """What a replica says of itself is read by Prometheus' own parser."""
+    said_of_itself = requests.get(f"http://127.0.0.1:{metrics}/metrics", timeout=10).text
+    families = {family.name: family for family in text_string_to_metric_families(said_of_itself)}
+    check("metrics are in Prometheus' format", len(families) > 20, sorted(families))
+    without = [name for name, family in families.items() if family.type == "unknown" or not family.documentation]
+    check("each has a kind and a meaning", not without, without)
+    done = [one.value for one in families["claviger_exchanges"].samples if one.labels == {"outcome": "done"}]
+    check("exchanges are counted", done and done[0] > 0, families["claviger_exchanges"])
+
+
 try:
     everything()
 finally:
-    for process in (front, *servers):
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    end(front, *servers)
     log.close()

@@ -13,7 +13,7 @@ mod binary_support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use binary_support::{Home, Serving, free_port, wait_until};
+use binary_support::{Home, Serving, wait_until};
 use serde_json::json;
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -59,11 +59,7 @@ fn label<'a>(samples: &'a BTreeMap<String, f64>, of: &str, name: &str) -> BTreeS
 #[tokio::test]
 async fn deeds_requests_queues_and_the_process_are_measured_and_nobody_is_named() {
     let home = Home::new();
-    let (port, metrics) = (free_port(), free_port());
-    let mut command = home.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]);
-    command.env("CLAVIGER_METRICS_LISTEN", format!("127.0.0.1:{metrics}"));
-    let serving = Serving::start(command, port).await;
-    wait_until("the admin key is printed", async || serving.out().contains("/docs")).await;
+    let (serving, metrics) = home.serve_measured().await;
     let admin = serving.admin();
     home.ok(&["tenant", "create", "acme"]);
 

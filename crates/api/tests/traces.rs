@@ -25,10 +25,13 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 const PASSWORD: &str = "correct horse battery staple";
 
-/// A collector that keeps what it receives: heads of requests, and their bodies.
+/// The head of a request, and its body.
+type Export = (String, Vec<u8>);
+
+/// A collector that keeps what it receives.
 #[derive(Clone, Default)]
 struct Collector {
-    received: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    received: Arc<Mutex<Vec<Export>>>,
 }
 
 impl Collector {
