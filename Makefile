@@ -31,6 +31,10 @@ setup:
 run: setup ## build and start a server here, with its own Postgres in .claviger
 	cargo run --bin claviger -- --data-dir $(DATA_DIR) serve $(ARGS)
 
+.PHONY: cluster
+cluster: setup ## build and start three servers behind nginx here, on the data of make run (ARGS=PORT)
+	scripts/cluster $(ARGS)
+
 .PHONY: test
 test: setup ## run all tests beside a throw-away Postgres (or the one in DATABASE_URL)
 	scripts/with-postgres cargo test $(LOCKED) $(or $(ARGS),--workspace)

@@ -65,6 +65,8 @@ pub struct Config {
     pub throttle: Throttle,
     pub password: Password,
     pub metrics_listen: Option<SocketAddr>,
+    pub otlp_endpoint: Option<Url>,
+    pub otlp_share: f64,
     pub mail: MailSettings,
 }
 
@@ -226,6 +228,16 @@ impl Config {
             bail!("configuration: master_key is not 32 bytes in base64; `openssl rand -base64 32` makes a key");
         }
         crate::log::check(&self.log)?;
+        if let Some(url) = &self.otlp_endpoint
+            && (!matches!(url.scheme(), "http" | "https") || url.host().is_none() || url.query().is_some())
+        {
+            bail!(
+                "configuration: otlp_endpoint is the http:// or https:// address of a collector, such as http://127.0.0.1:4318"
+            );
+        }
+        if !(0.0..=1.0).contains(&self.otlp_share) {
+            bail!("configuration: otlp_share is 0 to 1");
+        }
         if self.master_keys() > 1 {
             bail!("configuration: give one of master_key, master_key_file and master_key_command");
         }

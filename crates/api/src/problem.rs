@@ -32,7 +32,8 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     /// More about why, as a word for programs: `refresh_token_reused` where a login was ended because one of its refresh
-    /// tokens was used a second time, `superseded` where another request used the token at the same time.
+    /// tokens was used a second time, `superseded` where another request used the token at the same time; where the server is
+    /// not ready, the check that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
@@ -117,6 +118,12 @@ impl Answer {
         self
     }
 
+    /// More about why, as a word for programs.
+    pub(crate) fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
     /// The same in OAuth's form (RFC 6749 §5.2). A challenge of other routes is left out of what is no 401.
     pub(crate) fn in_oauth(mut self, status: StatusCode, error: &'static str) -> Self {
         self.challenge = self.challenge.filter(|_| status == StatusCode::UNAUTHORIZED);
@@ -126,6 +133,11 @@ impl Answer {
     /// The kind of problem as a word for programs.
     pub(crate) fn error(&self) -> &'static str {
         self.error
+    }
+
+    /// The most exact word for the problem.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.reason.unwrap_or(self.error)
     }
 
     /// Its HTTP status.
@@ -282,7 +294,7 @@ impl From<Failure> for Answer {
 }
 
 /// Begins with a capital and ends with a full stop.
-fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())

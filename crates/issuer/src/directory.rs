@@ -331,6 +331,12 @@ impl Directory {
         self.trusted_until.store(self.since_birth(began + TRUSTED), Ordering::SeqCst);
     }
 
+    /// Since when changes made elsewhere may have been missed.
+    pub(crate) fn news_age(&self) -> Duration {
+        let known = Duration::from_millis(self.trusted_until.load(Ordering::SeqCst)).saturating_sub(TRUSTED);
+        self.born.elapsed().saturating_sub(known)
+    }
+
     /// Forgets what a change made untrue.
     pub(crate) fn forget(&self, change: &Change) {
         self.forgettings.fetch_add(1, Ordering::SeqCst);

@@ -19,6 +19,7 @@ use crate::audience::AudienceEntry;
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
 use crate::login::new_family;
+use crate::measure::EXCHANGES;
 use crate::mint::{Grant, mint, mint_for};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
@@ -175,6 +176,10 @@ struct NotThisPair {
 impl Issuer {
     /// Exchanges a pair for a token. The token is in the database before it is returned.
     pub async fn exchange(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
+        EXCHANGES.of(|_| "done", self.exchange_uncounted(exchange).await)
+    }
+
+    async fn exchange_uncounted(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
         let now = self.clock.now();
         let Exchange { tenant, credential, scope, resource, audience: wanted, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;

@@ -22,6 +22,7 @@ use crate::attempt::{Attempts, Counted, GivenBack};
 use crate::audit::{Draft, Outcome};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
+use crate::measure::LOGINS;
 use crate::opening::{Opening, StandsOn};
 use crate::password::LONGEST_PRESENTED;
 use crate::record::{Deed, Entry, Recorded, What};
@@ -144,7 +145,7 @@ impl Issuer {
         if matches!(outcome, Err(Failure::Refusal(Refusal::WrongLogin))) {
             tokio::time::sleep_until(heard).await;
         }
-        outcome
+        LOGINS.of(|_| "done", outcome)
     }
 
     async fn prove_at_once(&self, login: &Login<'_>, now: DateTime<Utc>) -> Result<Proven, Failure> {

@@ -32,6 +32,7 @@ use zeroize::Zeroizing;
 use crate::audit::{Draft, Outcome};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
+use crate::measure::REFRESHES;
 use crate::mint::{Grant, Minted, mint};
 use crate::record::{Deed, Entry, Recorded, What};
 use crate::refresh_token::RefreshToken;
@@ -360,20 +361,20 @@ impl Issuer {
         let Asked { token, rotation, answer, wish_refused, family } = match self.ask(refresh).await {
             Ok(asked) => asked,
             Err(failure) => {
-                count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
+                REFRESHES.count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
                 return Err(failure);
             }
         };
         let deed = Deed { tenant: token.tenant, what: What::Rotation(Box::new(rotation)) };
         match self.recorder.carry_out(deed).await {
             Ok(Recorded::Decided(Decided::Refused(Why::Fallen))) if wish_refused.is_some() => {
-                count("refused");
+                REFRESHES.count("refused");
                 Err(wish_refused.map_or_else(|| Refusal::InvalidGrant { why: None }.into(), Failure::from))
             }
             Ok(Recorded::Decided(decided)) => self.answer_refresh(decided, &token, answer, &family, &request),
             Ok(_) => Err(Fault::Internal("a rotation was not decided".into()).into()),
             Err(failure) => {
-                count("failed");
+                REFRESHES.count("failed");
                 Err(failure)
             }
         }
@@ -452,24 +453,24 @@ impl Issuer {
         request: &RequestInfo,
     ) -> Result<Tokens, Failure> {
         let refused = |why: &str, told| {
-            count("refused");
+            REFRESHES.count("refused");
             tracing::info!(family.id = %family.id, request.id = %request.id, reason = why, "a refresh token was refused");
             Err(Refusal::InvalidGrant { why: told }.into())
         };
         match decided {
             Decided::Rotated | Decided::Replaced => {
-                count("rotated");
+                REFRESHES.count("rotated");
                 answer.ok_or_else(|| Fault::Internal("a rotation without an answer".into()).into())
             }
             Decided::Replayed { sealed, age } => {
                 // Whoever comes within a second had not heard the first answer; later, it was lost.
-                count(if age < TimeDelta::seconds(1) { "replayed_parallel" } else { "replayed_lost_answer" });
+                REFRESHES.count(if age < TimeDelta::seconds(1) { "replayed_parallel" } else { "replayed_lost_answer" });
                 let opened = token.open_answer(&sealed, &self.peppers).ok();
                 let tokens = opened.and_then(|plain| serde_json::from_slice(&plain).ok());
                 tokens.ok_or_else(|| Fault::Internal("a sealed answer does not open".into()).into())
             }
             Decided::Reuse => {
-                count("reuse");
+                REFRESHES.count("reuse");
                 // The news would tell us too, a moment later.
                 self.directory.forget_family(token.tenant, token.family);
                 tracing::warn!(
@@ -654,8 +655,4 @@ pub(crate) fn token_row(minted: &Minted, family: &TokenFamily, stands: &Standing
         issued_at: minted.issued_at,
         expires_at: minted.expires_at,
     }
-}
-
-fn count(outcome: &'static str) {
-    metrics::counter!("claviger_refresh_total", "outcome" => outcome).increment(1);
 }

@@ -27,6 +27,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::measure::FEED_DELAY;
 use crate::mint::sign_as;
 use crate::{Failure, Fault, Issuer};
 
@@ -107,8 +108,21 @@ pub(crate) struct Feeds {
 struct Waiting {
     /// Counts news. Never goes back, so that nothing older is taken for what is now.
     news: u64,
-    tenants: HashMap<TenantId, watch::Sender<u64>>,
+    tenants: HashMap<TenantId, watch::Sender<News>>,
     closed: bool,
+}
+
+/// The newest news of a tenant.
+#[derive(Debug, Clone, Copy)]
+struct News {
+    number: u64,
+    heard: Instant,
+}
+
+impl Waiting {
+    fn newest(&self) -> News {
+        News { number: self.news, heard: Instant::now() }
+    }
 }
 
 impl Feeds {
@@ -131,7 +145,7 @@ impl Feeds {
     pub(crate) fn wake(&self, tenant: TenantId) {
         let mut waiting = self.waiting();
         waiting.news += 1;
-        let news = waiting.news;
+        let news = waiting.newest();
         if let Some(readers) = waiting.tenants.get(&tenant)
             && readers.send(news).is_err()
         {
@@ -143,8 +157,13 @@ impl Feeds {
     pub(crate) fn wake_all(&self) {
         let mut waiting = self.waiting();
         waiting.news += 1;
-        let news = waiting.news;
+        let news = waiting.newest();
         waiting.tenants.retain(|_, readers| readers.send(news).is_ok());
+    }
+
+    /// Readers that wait.
+    pub(crate) fn readers(&self) -> usize {
+        MOST_READERS - self.seats.available_permits()
     }
 
     /// Sends all readers away, and those who come: the server is about to stop.
@@ -160,14 +179,14 @@ impl Feeds {
     }
 
     /// `None` when the server is about to stop.
-    fn sit_down(&self, tenant: TenantId) -> Result<Option<(OwnedSemaphorePermit, watch::Receiver<u64>)>, Fault> {
+    fn sit_down(&self, tenant: TenantId) -> Result<Option<(OwnedSemaphorePermit, watch::Receiver<News>)>, Fault> {
         let full = Fault::Overloaded("the revocation feed");
         let Ok(seat) = self.seats.clone().try_acquire_owned() else { return Err(full) };
         let mut waiting = self.waiting();
         if waiting.closed {
             return Ok(None);
         }
-        let news = waiting.news;
+        let news = waiting.newest();
         let readers = waiting.tenants.entry(tenant).or_insert_with(|| watch::Sender::new(news));
         if readers.receiver_count() >= MOST_READERS_OF_TENANT {
             return Err(full);
@@ -180,7 +199,7 @@ impl Feeds {
 pub struct Reader {
     tenant: TenantId,
     since: Option<i64>,
-    news: watch::Receiver<u64>,
+    news: watch::Receiver<News>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -201,8 +220,12 @@ impl Issuer {
         let began = Instant::now();
         loop {
             let news = *reader.news.borrow_and_update();
-            let batch = self.batch(reader.tenant, reader.since, news).await?;
+            let batch = self.batch(reader.tenant, reader.since, news.number).await?;
             let left = patience.saturating_sub(began.elapsed());
+            // What was there before the reader asked took no time to arrive.
+            if batch.news && news.heard > began {
+                FEED_DELAY.record(news.heard.elapsed());
+            }
             if batch.news || left.is_zero() {
                 reader.since = Some(batch.cursor);
                 return Ok(Some(batch));
@@ -303,18 +326,18 @@ mod tests {
         reader.mark_unchanged();
         feeds.wake(other);
         assert!(!reader.has_changed().unwrap());
-        let before = *reader.borrow();
+        let before = reader.borrow().number;
         feeds.wake(one);
         assert!(reader.has_changed().unwrap());
-        assert!(*reader.borrow_and_update() > before);
+        assert!(reader.borrow_and_update().number > before);
         feeds.wake_all();
         assert!(reader.has_changed().unwrap());
         // Somebody who comes after all others have left.
-        let last = *reader.borrow_and_update();
+        let last = reader.borrow_and_update().number;
         drop(reader);
         feeds.wake(one);
         let (_seat, late) = feeds.sit_down(one).unwrap().unwrap();
-        assert!(*late.borrow() > last);
+        assert!(late.borrow().number > last);
         feeds.close();
         assert!(feeds.sit_down(one).unwrap().is_none());
     }

@@ -32,7 +32,7 @@ pub mod token_family;
 mod transaction;
 pub mod user;
 
-pub use database::{DatabaseUrls, Store, prepare_private_cluster};
+pub use database::{Connections, DatabaseUrls, Store, prepare_private_cluster};
 pub use error::StoreError;
 pub use scribe::Scribe;
-pub use transaction::{AnyTenant, TenantTx, Tx};
+pub use transaction::{AnyTenant, TRACES, TenantTx, Tx};

@@ -18,6 +18,9 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, trial_master_key};
 
+/// How long connections may take to close.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// An opened installation. Close it: a private database is stopped with its last user.
 pub(super) struct Installation {
     pub(super) issuer: Arc<Issuer>,
@@ -92,7 +95,8 @@ impl Installation {
 
     /// Lets go of the database.
     pub(super) async fn close(self) {
-        self.issuer.store().close().await;
+        // Requests that were cut off may still hold connections.
+        let _ = tokio::time::timeout(CLOSING, self.issuer.store().close()).await;
         close_private(self.private.into_inner().unwrap_or_else(PoisonError::into_inner)).await;
     }
 

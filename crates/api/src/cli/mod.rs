@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
+use crate::traces::Traces;
 use output::Format;
 
 /// Multi-tenant identity provider and token issuer
@@ -145,8 +146,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve { listen } => {
             overrides.listen = listen;
             let config = Config::load(&overrides)?;
-            crate::log::start(&config.log, config.log_format)?;
-            serve::run(config).await?;
+            let traces = config.otlp_endpoint.as_ref().map(|url| Traces::start(url, config.otlp_share)).transpose()?;
+            crate::log::start(&config.log, config.log_format, traces.as_ref())?;
+            let outcome = serve::run(config).await;
+            if let Some(traces) = traces {
+                traces.end().await;
+            }
+            outcome?;
         }
         Command::Migrate => {
             let config = quiet(&overrides)?;
@@ -175,6 +181,6 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 /// A command's own output is what counts: of the log, warnings alone.
 fn quiet(overrides: &Overrides) -> anyhow::Result<Config> {
     let config = Config::load(overrides)?;
-    crate::log::start("warn", config.log_format)?;
+    crate::log::start("warn", config.log_format, None)?;
     Ok(config)
 }

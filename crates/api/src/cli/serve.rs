@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use claviger_issuer::Issuer;
 use claviger_issuer::acting::ActingRule;
 use claviger_issuer::application::NewApplication;
@@ -16,11 +16,12 @@ use claviger_issuer::settings::TenantSettings;
 use claviger_issuer::tenant::NewTenant;
 use claviger_store::id::Owner;
 use secrecy::ExposeSecret as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::installation::Installation;
 use super::output;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::server;
 
 /// Between writes of when keys were last used.
@@ -36,14 +37,22 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         format!("cannot listen on {}: is another server running there? Choose another with --listen", config.listen)
     })?;
     let listening = listener.local_addr()?;
+    // Before anything that is measured.
+    let metrics = config.metrics_listen.map(crate::metrics::collect).transpose()?;
     let installation = Installation::open_to_serve(&config, listening).await?;
-    let outcome = serve(&config, listener, &installation).await;
+    let outcome = serve(&config, listener, &installation, metrics).await;
     installation.close().await;
     outcome
 }
 
-async fn serve(config: &Config, listener: TcpListener, installation: &Installation) -> anyhow::Result<()> {
+async fn serve(
+    config: &Config,
+    listener: TcpListener,
+    installation: &Installation,
+    metrics: Option<Metrics>,
+) -> anyhow::Result<()> {
     let issuer = &installation.issuer;
+    issuer.readiness().await?;
     issuer.make_room().await?;
     if installation.is_private() && !config.is_production() {
         first_start(issuer).await?;
@@ -55,27 +64,33 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
     let uses = tokio::spawn(write_uses(issuer.clone()));
     let upkeep = tokio::spawn(keep_up(issuer.clone()));
     tokio::spawn(crate::mail::deliver(issuer.clone(), crate::mail::Postman::of(config)?));
-    if let Some(listen) = config.metrics_listen {
+    if let Some(metrics) = metrics {
         // Ends with the runtime.
-        tokio::spawn(crate::metrics::start(listen)?);
+        tokio::spawn(metrics.serve(issuer.clone())?);
     }
     let listening = listener.local_addr()?;
     let running = server::start(issuer.clone(), &server::Settings::from(config), listener)?;
     let stopper = running.stopper();
     let wait = Duration::from_secs(config.drain_wait());
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(async move {
+    let mut signals = Signals::new()?;
+    // Ends only with a second signal: what follows the first is the end of the server.
+    let stop = async {
+        signals.next().await;
+        tracing::info!("stopping: no new requests, those in hand are ended; a second signal ends them at once");
+        let stopped = async {
+            stopper.stop(wait).await;
+            std::future::pending().await
+        };
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = stopped => {}
+            () = signals.next() => {}
         }
-        tracing::info!("stopping: no new requests, those in hand are ended");
-        stopper.stop(wait).await;
-    });
+    };
     tracing::info!(listen = %listening, public_url = %issuer.settings().public_url, "serving");
     tokio::select! {
         ended = running.server => ended?,
         () = installation.keep_database(config), if installation.is_private() => {}
+        () = stop => bail!("ended at once by a second signal: requests in hand were cut off"),
     }
     news.abort();
     upkeep.abort();
@@ -85,6 +100,25 @@ async fn serve(config: &Config, listener: TcpListener, installation: &Installati
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What service managers and terminals send to end us.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 async fn keep_up(issuer: Arc<Issuer>) {

@@ -154,6 +154,11 @@ impl<'a> Browser<'a> {
         browser
     }
 
+    /// The same browser, sent to another server of the tenant.
+    pub fn sent_to(&self, server: &'a Server) -> Self {
+        Self { server, ..self.clone() }
+    }
+
     pub fn path(&self, path: &str) -> String {
         format!("/t/{}{path}", self.slug)
     }
