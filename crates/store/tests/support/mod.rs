@@ -13,7 +13,7 @@
 )]
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::api_key::{NewKey, SecretMac};
+use claviger_store::api_key::{KeptSecret, NewKey, SecretMac};
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::id::{ApplicationId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
 use claviger_store::key_request::LinkKind;
@@ -222,6 +222,8 @@ pub struct Furnished {
     /// Owned by the user.
     pub user_key: KeyId,
     pub kid: String,
+    /// The application's, of whose secret a hash is kept.
+    pub hashed_key: KeyId,
     pub token: TokenRow,
     /// The user's.
     pub family: FamilyId,
@@ -255,8 +257,14 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.set_password(user, &hash(slug), now, "operator:test").await.unwrap();
     scoped.create_application(application, &application_name, None, now).await.unwrap();
     for (id, owner) in [(&key, Owner::Application(application)), (&user_key, Owner::User(user))] {
-        scoped.create_key(&new_key(id, owner, &["events:read".to_owned()]), SecretMac([1; 32]), 1, now).await.unwrap();
+        scoped
+            .create_key(&new_key(id, owner, &["events:read".to_owned()]), &KeptSecret::Mac(SecretMac([1; 32]), 1), now)
+            .await
+            .unwrap();
     }
+    let hashed_key = key_id();
+    let new = new_key(&hashed_key, Owner::Application(application), &[]);
+    scoped.create_key(&new, &KeptSecret::Hash(hash(slug)), now).await.unwrap();
     scoped.create_role("reader", "", &["events:*".to_owned()], now).await.unwrap();
     scoped.enter_scopes(&["events:read".to_owned()], now).await.unwrap();
     scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
@@ -283,7 +291,22 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     }
     tx.commit().await.unwrap();
     let (slug, family, session) = (slug.to_owned(), family.id, session.id);
-    Furnished { tenant, slug, user, username, email, application, application_name, key, user_key, kid, token, family, session }
+    Furnished {
+        tenant,
+        slug,
+        user,
+        username,
+        email,
+        application,
+        application_name,
+        key,
+        user_key,
+        hashed_key,
+        kid,
+        token,
+        family,
+        session,
+    }
 }
 
 /// A user whose name is already folded and looks like nobody else's.
