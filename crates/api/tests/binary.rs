@@ -537,6 +537,21 @@ async fn a_pair_made_elsewhere_is_imported_rotated_disabled_and_revoked() {
     fails("kept-since-2019-by-our-old-server", "key:secret");
     fails("", "key:secret");
 
+    // Of another, the old system kept a hash alone: bcrypt of the secret.
+    let hashed = Pair { key: "4JUfqYxWvMqGpkVkGfVwxRPx".into(), secret: "9f86d081884c7d659a2feaa0c55ad015".into() };
+    let mut of_hash = home.command(&import);
+    of_hash.arg("--hashed");
+    let said = run(of_hash, &format!("{}:$2a$04$Zx9sGkQ0r5vJ3nB7mWc1peJg9l1uAArIho6j5RwDxOH7BNwTYWSoO\n", hashed.key));
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    assert_eq!(one_document(&said.out)["api_key"], hashed.key);
+    assert!(!said.out.contains("$2a$"), "{said:?}");
+    assert_eq!(serving.exchange(&hashed).await.status(), 201);
+    home.ok(&["key", "revoke", "--tenant", "acme", &hashed.key]);
+    let mut of_no_hash = home.command(&import);
+    of_no_hash.arg("--hashed");
+    let said = run(of_no_hash, IMPORTED);
+    assert!(said.code == Some(1) && said.err.contains("bcrypt") && !said.err.contains("kept-since"), "{said:?}");
+
     let pair = Pair { key: "legacy.key~1".into(), secret: "kept-since-2019-by-our-old-server".into() };
     assert_eq!(serving.exchange(&pair).await.status(), 201);
     let rotated = Pair::of(&home.json(&["key", "rotate", "--tenant", "acme", &pair.key, "--grace", "0"]));
@@ -561,12 +576,12 @@ async fn a_pair_made_elsewhere_is_imported_rotated_disabled_and_revoked() {
 
     let mut database = home.superuser().await;
     let secrets: i64 = sqlx::query_scalar("SELECT count(*) FROM api_key_secrets").fetch_one(&mut database).await.unwrap();
-    assert_eq!(secrets, 3, "two of the imported key, one of the first start's admin");
+    assert_eq!(secrets, 4, "two of the imported key, one of the hashed one, one of the first start's admin");
     drop(database);
     let entries = home.json(&["audit", "list", "--tenant", "acme", "--limit", "200"]);
     let done = |action: &str| entries.as_array().unwrap().iter().filter(|entry| entry["action"] == action).count();
     let counted = ["key.create", "key.rotate", "key.disable", "key.enable", "key.revoke"].map(done);
-    assert_eq!(counted, [1, 2, 1, 1, 1], "what failed left no trace of success");
+    assert_eq!(counted, [2, 2, 1, 1, 2], "what failed left no trace of success");
     assert_eq!(home.ok(&["audit", "list", "--tenant", "acme", "--action", "key.rotate", "--limit", "1"]).lines().count(), 1);
     assert!(serving.stop().await.status.success());
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use claviger_issuer::audit::Actor;
-use claviger_issuer::key::{KeyChange, KeyOrder};
+use claviger_issuer::key::{ImportedPair, KeyChange, KeyOrder};
 use claviger_issuer::settings::TenantSettings;
 use claviger_issuer::tenant::TenantChange;
 use claviger_store::id::Owner;
@@ -112,7 +112,9 @@ async fn order_key(tenant: &Tenant<'_>, owner: Owner, refresh: bool, import: Opt
         refresh,
         expires_at: None,
         limits: claviger_issuer::limits::KeyLimits::default(),
-        import: import.map(SecretString::from),
+        import: import
+            .and_then(|pair| pair.split_once(':'))
+            .map(|(key, secret)| ImportedPair { key: key.to_owned(), secret: SecretString::from(secret) }),
     };
     let made = tenant.server.issuer.create_key(tenant.id, &Actor::operator(), order).await.unwrap();
     Key { id: made.key.id.to_string(), secret: made.secret.expose_secret().to_owned(), owner }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use claviger_store::api_key::{KeptSecret, StoredSecret};
 use claviger_store::audit::TokenRow;
 use claviger_store::id::{FamilyId, Owner};
 use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
+use claviger_store::password::PasswordHash;
 use claviger_store::token_family::{Principal, TokenFamily};
 use secrecy::SecretString;
 use serde_json::json;
@@ -18,7 +20,7 @@ use tokio::time::Instant;
 use crate::audience::AudienceEntry;
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
-use crate::login::new_family;
+use crate::login::{self, new_family};
 use crate::measure::EXCHANGES;
 use crate::mint::{Grant, mint, mint_for};
 use crate::opening::{Opening, StandsOn};
@@ -26,14 +28,15 @@ use crate::record::Entry;
 use crate::refresh_token::RefreshToken;
 use crate::resource::audience;
 use crate::scope::ScopeSet;
-use crate::secret::AppKeyCredential;
+use crate::secret::{AppKeyCredential, is_own_key};
 use crate::settings::{RequestInfo, Throttle};
 use crate::standing::{OwnerNow, standing};
 use crate::throttle::Attempt;
 use crate::{Failure, Fault, Issuer, Refusal, rights};
 
 /// No refusal of a pair is heard sooner after its request: unknown keys, which cost a look into the database, and
-/// known ones, which do not, take the same time.
+/// known ones, which do not, take the same time. Where the key's id is of a form that others made, it is as late as that of a
+/// password: of such a key there may be a hash, and nobody shall hear that there is.
 const REFUSED_AFTER: Duration = Duration::from_millis(20);
 
 /// What is exchanged.
@@ -164,6 +167,20 @@ pub(crate) enum Purpose {
     Any,
     /// Nothing but to prove that it is held: it is not used, so where and how often it may be does not matter.
     Proof,
+}
+
+/// How a presented secret compares with what is kept of a key's.
+enum Comparison {
+    Differs,
+    FitsMac,
+    /// With the hash that another system kept.
+    FitsHash(PasswordHash),
+}
+
+/// A pair that holds, and by what its secret was known.
+struct Proven {
+    key: VerifiedKey,
+    by: Comparison,
 }
 
 /// Why a pair was refused.
@@ -406,7 +423,8 @@ impl Issuer {
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Result<VerifiedKey, Failure> {
-        let heard = Instant::now() + REFUSED_AFTER;
+        let foreign = credential.as_ref().is_some_and(|pair| !is_own_key(&pair.key, &self.settings.brand));
+        let heard = Instant::now() + if foreign { login::REFUSED_AFTER } else { REFUSED_AFTER };
         let outcome = self.verify_pair_at_once(purpose, tenant, credential, request, now).await;
         if matches!(outcome, Err(Failure::Refusal(_))) {
             tokio::time::sleep_until(heard).await;
@@ -430,20 +448,38 @@ impl Issuer {
         if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
             return Err(Refusal::Throttled { retry_after }.into());
         }
-        match self.judge_pair(purpose, tenant, &credential, now).await? {
-            // Asked again, because others may have failed while we looked: then even the right secret is not told.
-            Ok(verified) => match self.failures.blocked(&attempt, rule, now) {
-                Some(retry_after) => Err(Refusal::Throttled { retry_after }.into()),
-                None if purpose == Purpose::Proof => Ok(verified),
-                None => match self.use_key(&verified, request, now).await {
-                    Ok(()) => Ok(verified),
-                    // From elsewhere it is no better than a wrong one, but for whoever asks what it is good for.
-                    Err(Failure::Refusal(Refusal::KeyLimit(_))) if purpose == Purpose::Own => Err(Refusal::InvalidPair.into()),
-                    Err(failure) => Err(failure),
-                },
-            },
-            Err(refused) => Err(self.refuse_pair(refused, &attempt, rule, request, now).await?.into()),
+        let Proven { key, by } = match self.judge_pair(purpose, tenant, &credential, now).await? {
+            Ok(proven) => proven,
+            Err(refused) => return Err(self.refuse_pair(refused, &attempt, rule, request, now).await?.into()),
+        };
+        // Asked again, because others may have failed while we looked: then even the right secret is not told.
+        if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
+            return Err(Refusal::Throttled { retry_after }.into());
         }
+        if let Comparison::FitsHash(hash) = by {
+            self.upgrade_secret(&key.entry, &credential.secret, &hash).await?;
+        }
+        if purpose == Purpose::Proof {
+            return Ok(key);
+        }
+        match self.use_key(&key, request, now).await {
+            Ok(()) => Ok(key),
+            // From elsewhere it is no better than a wrong one, but for whoever asks what it is good for.
+            Err(Failure::Refusal(Refusal::KeyLimit(_))) if purpose == Purpose::Own => Err(Refusal::InvalidPair.into()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Keeps the MAC of a secret in place of the hash that it has just fitted. Whoever else does the same at the same time has
+    /// done it: then this changes nothing.
+    async fn upgrade_secret(&self, entry: &KeyEntry, secret: &SecretString, hash: &PasswordHash) -> Result<(), Failure> {
+        let id = &entry.key.id;
+        let (version, mac) = self.peppers.hash(id, secret).ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
+        let mut tx = self.store.begin_in(entry.tenant).await?;
+        tx.tenant(entry.tenant).await?.upgrade_secret(id, hash, mac, version).await?;
+        tx.commit().await?;
+        self.forget("api_keys", entry.tenant, id);
+        Ok(())
     }
 
     /// Every use of a key, itself or by a token of it, passes here: whether it may be used from there and so, and how often.
@@ -495,7 +531,7 @@ impl Issuer {
         tenant: Option<&TenantEntry>,
         credential: &AppKeyCredential,
         now: DateTime<Utc>,
-    ) -> Result<Result<VerifiedKey, NotThisPair>, Failure> {
+    ) -> Result<Result<Proven, NotThisPair>, Failure> {
         let AppKeyCredential { key, secret, plausible } = credential;
         let not = |reason, of| Ok(Err(NotThisPair { reason, of }));
         if !plausible {
@@ -507,15 +543,20 @@ impl Issuer {
             self.peppers.decoy(key, secret);
             return not("unknown_key", None);
         };
-        if entry.secrets.iter().any(|kept| !self.peppers.has(kept.pepper_version)) {
+        let is_foreign = |kept: &StoredSecret| matches!(kept.kept, KeptSecret::Mac(_, version) if !self.peppers.has(version));
+        if entry.secrets.iter().any(is_foreign) {
             // Another server knows a newer one.
             self.reload_peppers().await?;
         }
-        if !self.secret_fits(&entry, secret, now) {
-            match self.directory.reloaded_key(key).await? {
-                Some(reloaded) if self.secret_fits(&reloaded, secret, now) => entry = reloaded,
-                _ => return not("wrong_secret", Some(entry)),
-            }
+        let mut by = self.compare(&entry, &[], secret, now).await?;
+        if matches!(by, Comparison::Differs)
+            && let Some(reloaded) = self.directory.reloaded_key(key).await?
+        {
+            by = self.compare(&reloaded, &entry.secrets, secret, now).await?;
+            entry = reloaded;
+        }
+        if matches!(by, Comparison::Differs) {
+            return not("wrong_secret", Some(entry));
         }
         if purpose == Purpose::Own && entry.key.agents.is_some() {
             return not("impersonation_key", Some(entry));
@@ -526,19 +567,38 @@ impl Issuer {
         match standing(&tenant, &owner, Some(&entry.key), None, now) {
             Ok(()) => {
                 self.hash_again(&entry, secret);
-                Ok(Ok(VerifiedKey::new(tenant, entry, owner)))
+                Ok(Ok(Proven { key: VerifiedKey::new(tenant, entry, owner), by }))
             }
             Err(fallen) => not(fallen.reason(), Some(entry)),
         }
     }
 
-    /// Compares with every secret that has not ended.
-    fn secret_fits(&self, entry: &KeyEntry, secret: &SecretString, now: DateTime<Utc>) -> bool {
-        entry
-            .secrets
-            .iter()
-            .filter(|kept| kept.expires_at.is_none_or(|end| now < end))
-            .fold(false, |fits, kept| fits | self.peppers.verify(kept.pepper_version, &entry.key.id, secret, &kept.mac))
+    /// Compares with every secret that has not ended: with MACs always, with hashes where no MAC fits, and with none that was
+    /// compared with before.
+    async fn compare(
+        &self,
+        entry: &KeyEntry,
+        before: &[StoredSecret],
+        secret: &SecretString,
+        now: DateTime<Utc>,
+    ) -> Result<Comparison, Failure> {
+        let living = || entry.secrets.iter().filter(|kept| kept.expires_at.is_none_or(|end| now < end)).map(|kept| &kept.kept);
+        let fits_mac = living().fold(false, |fits, kept| match kept {
+            KeptSecret::Mac(mac, version) => fits | self.peppers.verify(*version, &entry.key.id, secret, mac),
+            KeptSecret::Hash(_) => fits,
+        });
+        if fits_mac {
+            return Ok(Comparison::FitsMac);
+        }
+        for kept in living() {
+            if let KeptSecret::Hash(hash) = kept
+                && !before.iter().any(|one| one.kept == *kept)
+                && self.hasher.fits(entry.tenant, secret.clone(), hash.clone()).await?
+            {
+                return Ok(Comparison::FitsHash(hash.clone()));
+            }
+        }
+        Ok(Comparison::Differs)
     }
 
     fn exchange_draft(

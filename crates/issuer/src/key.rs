@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::TenantTx;
-use claviger_store::api_key::{ApiKey, KEY_ID_TAKEN, KeyStatus, NewKey, SecretMac, StoredSecret};
+use claviger_store::api_key::{ApiKey, KEY_ID_TAKEN, KeptSecret, KeyStatus, NewKey, StoredSecret};
 use claviger_store::id::{KeyId, Owner, TenantId, UserId};
 use claviger_store::token_family::{EndedBy, Principal};
 use ipnet::IpNet;
@@ -15,9 +15,10 @@ use crate::directory::TenantEntry;
 use crate::exchange::Purpose;
 use crate::grant::{KeyGrant, to_key};
 use crate::limits::{KeyLimits, Quota, RateLimit};
+use crate::password::imported;
 use crate::role::checked_roles;
 use crate::scope::ScopeSet;
-use crate::secret::{AppKeyCredential, SHORTEST_IMPORTED_SECRET, new_key_id, new_secret};
+use crate::secret::{AppKeyCredential, SHORTEST_IMPORTED_SECRET, is_own_key, new_key_id, new_secret};
 use crate::settings::{RequestInfo, check_lifetime};
 use crate::standing::{Fallen, standing};
 use crate::tenant::check_name;
@@ -26,6 +27,9 @@ use crate::{Failure, Fault, Issuer, Refusal};
 
 /// Longest overlap of two secrets, in seconds: 30 days.
 const LONGEST_OVERLAP: u32 = 2_592_000;
+
+/// What a key id is, for whoever sent something else.
+const KEY_FORM: &str = "the key is 1 to 128 letters, digits, `.`, `_`, `~` and `-`";
 
 /// Client ids of our own.
 const RESERVED: [&str; 2] = [crate::refresh::OWN_CLIENT, crate::token_issue::OPERATOR_CLIENT];
@@ -50,8 +54,24 @@ pub struct KeyOrder {
     pub expires_at: Option<Option<DateTime<Utc>>>,
     /// Where, how and how often it may be used.
     pub limits: KeyLimits,
-    /// A pair made elsewhere, as `key:secret`; `None` makes a new one.
-    pub import: Option<SecretString>,
+    /// A pair made elsewhere; `None` makes a new one.
+    pub import: Option<ImportedPair>,
+}
+
+/// A pair that another system made.
+pub struct ImportedPair {
+    /// Its public half.
+    pub key: String,
+    /// Its secret.
+    pub secret: SecretString,
+}
+
+/// A pair that another system made, and of whose secret it kept a hash alone.
+pub struct HashedPair {
+    /// Its public half.
+    pub key: String,
+    /// The hash, in a form in which passwords are taken over too.
+    pub hash: SecretString,
 }
 
 /// What to change of a key; `None` leaves as it is.
@@ -124,6 +144,14 @@ pub struct MadeKey {
     pub secret: SecretString,
 }
 
+/// The pair of a key that is made.
+struct Taken {
+    id: KeyId,
+    kept: KeptSecret,
+    /// Whether it was made elsewhere.
+    imported: bool,
+}
+
 /// A key that can do what an actor cannot must not be handed to that actor by a new secret.
 fn check_not_above(tenant: &TenantEntry, actor: &Actor, key: &ApiKey) -> Result<(), Refusal> {
     actor.authority.check_gives(key.scopes.iter().map(String::as_str))?;
@@ -176,19 +204,64 @@ impl Issuer {
         now: DateTime<Utc>,
         deeds: &mut Vec<Draft>,
     ) -> Result<MadeKey, Failure> {
-        let KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, limits, import } = order;
+        let imported = order.import.is_some();
+        let (id, secret) = self.pair(order.import.as_ref())?;
+        let kept = self.keep(&id, &secret)?;
+        let key = self.keep_key(tx, tenant, actor, order, Taken { id, kept, imported }, now, deeds).await?;
+        Ok(MadeKey { key, secret })
+    }
+
+    /// Takes over a key of whose secret only the hash is known. Once the secret is used, its MAC is kept instead.
+    pub async fn import_hashed_key(
+        &self,
+        tenant: TenantId,
+        actor: &Actor,
+        order: KeyOrder,
+        pair: HashedPair,
+    ) -> Result<ApiKey, Failure> {
+        let now = self.clock.now();
+        let entry = self.entry_of(tenant).await?;
+        let owner = order.owner;
+        let HashedPair { key, hash } = pair;
+        // What begins as ours was made by us, and we have kept no hash of it: any other may have one, and is refused so late
+        // that nobody can tell.
+        let id = KeyId::parse(&key).filter(|id| !is_own_key(id, &self.settings.brand));
+        let id =
+            id.ok_or_else(|| Refusal::invalid("import", format!("{KEY_FORM}; with a hash, it does not begin as ours do")))?;
+        let kept = KeptSecret::Hash(imported("import.hash", hash.expose_secret())?);
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let mut deeds = Vec::new();
+        let key = Taken { id, kept, imported: true };
+        let key = self.keep_key(&mut scoped, &entry, actor, order, key, now, &mut deeds).await?;
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
+        tx.commit().await?;
+        self.forget_rights(tenant, owner);
+        Ok(key)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "who makes what, where, when, and of what")]
+    async fn keep_key(
+        &self,
+        tx: &mut TenantTx<'_>,
+        tenant: &TenantEntry,
+        actor: &Actor,
+        order: KeyOrder,
+        taken: Taken,
+        now: DateTime<Utc>,
+        deeds: &mut Vec<Draft>,
+    ) -> Result<ApiKey, Failure> {
+        let KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, limits, import: _ } = order;
+        let Taken { id, kept, imported } = taken;
         check_name("name", &name)?;
         check_lifetime(token_lifetime)?;
         let expires_at = tenant.settings.keys().end(expires_at, now)?;
         limits.check()?;
         let scopes = ScopeSet::granted(&scopes)?;
         let roles = checked_roles(&roles)?;
-        let imported = import.is_some();
-        let (id, secret) = self.pair(import)?;
         if RESERVED.contains(&id.as_str()) {
             return Err(Refusal::invalid("import", "the key's id is one that our own tokens use as a client id").into());
         }
-        let (version, mac) = self.hash(&id, &secret)?;
         check_owner(tx, owner).await?;
         deeds.extend(to_key(tx, tenant, actor, &KeyGrant { owner, scopes: &scopes, roles: &roles }, now).await?);
         let scopes = scopes.to_vec();
@@ -205,7 +278,7 @@ impl Issuer {
             expires_at,
             created_by,
         };
-        if let Err(error) = tx.create_key(&new, mac, version, now).await {
+        if let Err(error) = tx.create_key(&new, &kept, now).await {
             return Err(match error.unique_violation() {
                 Some(KEY_ID_TAKEN | "api_keys_pkey") => {
                     Refusal::Conflict("the key id is taken; key ids are unique over all tenants".into()).into()
@@ -232,19 +305,19 @@ impl Issuer {
         }
         deeds.push(actor.did("key.create", format!("key:{id}"), detail, now));
         let key = tx.key(&id).await?;
-        let key = key.ok_or_else(|| Fault::Internal("a new key is not there".into()))?;
-        Ok(MadeKey { key, secret })
+        key.ok_or_else(|| Fault::Internal("a new key is not there".into()).into())
     }
 
-    fn pair(&self, import: Option<SecretString>) -> Result<(KeyId, SecretString), Failure> {
+    fn pair(&self, import: Option<&ImportedPair>) -> Result<(KeyId, SecretString), Failure> {
         let brand = &self.settings.brand;
         let Some(pair) = import else {
             let id = new_key_id(brand, &self.random).ok_or_else(|| Fault::Internal("the brand makes no key id".into()))?;
             return Ok((id, new_secret(brand, &self.random)));
         };
-        let Some(pair) = AppKeyCredential::parse(pair.expose_secret(), brand).filter(|pair| pair.plausible) else {
-            let problem = "is `key:secret`: a key of 1 to 128 letters, digits, `.`, `_`, `~` and `-`, a secret of visible \
-                           ASCII; what begins as our own pairs do must have their checksum";
+        let pair = AppKeyCredential::of(&pair.key, pair.secret.expose_secret(), brand).filter(|pair| pair.plausible);
+        let Some(pair) = pair else {
+            let problem =
+                format!("{KEY_FORM}, and a secret of visible ASCII; what begins as our own pairs do must have their checksum");
             return Err(Refusal::invalid("import", problem).into());
         };
         if pair.secret.expose_secret().len() < SHORTEST_IMPORTED_SECRET {
@@ -254,8 +327,8 @@ impl Issuer {
         Ok((pair.key, pair.secret))
     }
 
-    fn hash(&self, id: &KeyId, secret: &SecretString) -> Result<(i16, SecretMac), Fault> {
-        self.peppers.hash(id, secret).ok_or_else(|| Fault::Internal("there is no pepper".into()))
+    fn keep(&self, id: &KeyId, secret: &SecretString) -> Result<KeptSecret, Fault> {
+        self.peppers.keep(id, secret).ok_or_else(|| Fault::Internal("there is no pepper".into()))
     }
 
     /// A key, revoked ones too.
@@ -387,7 +460,7 @@ impl Issuer {
             return Err(Refusal::invalid("grace_seconds", format!("is 0 to {LONGEST_OVERLAP}")).into());
         }
         let secret = new_secret(&self.settings.brand, &self.random);
-        let (version, mac) = self.hash(id, &secret)?;
+        let kept = self.keep(id, &secret)?;
         let entry = self.entry_of(tenant).await?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
@@ -398,7 +471,7 @@ impl Issuer {
         for other in secrets.iter().filter(|secret| secret.slot != slot) {
             scoped.end_secret(id, other.slot, now + TimeDelta::seconds(i64::from(grace))).await?;
         }
-        scoped.put_secret(id, slot, mac, version, now).await?;
+        scoped.put_secret(id, slot, &kept, now).await?;
         // What the secret before began ends with it.
         let families = match grace {
             0 => scoped.end_families(&Principal::Key(id.clone()), now, &actor.name, EndedBy::Key).await?,
@@ -531,11 +604,13 @@ pub(crate) async fn check_owner(tx: &mut TenantTx<'_>, owner: Owner) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    use claviger_store::api_key::SecretMac;
+
     use super::*;
 
     fn secret(slot: i16, created: i64, ends: Option<i64>) -> StoredSecret {
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        StoredSecret { slot, mac: SecretMac([0; 32]), pepper_version: 1, created_at: at(created), expires_at: ends.map(at) }
+        StoredSecret { slot, kept: KeptSecret::Mac(SecretMac([0; 32]), 1), created_at: at(created), expires_at: ends.map(at) }
     }
 
     #[test]

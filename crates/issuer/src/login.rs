@@ -36,7 +36,7 @@ use crate::{Failure, Fault, Issuer, Refusal};
 
 /// No refusal is heard sooner after its request. Longer than any hash that we make, so that the few that others made
 /// otherwise do not stand out either.
-const REFUSED_AFTER: Duration = Duration::from_millis(300);
+pub(crate) const REFUSED_AFTER: Duration = Duration::from_millis(300);
 /// What is kept of how a client calls itself, in characters.
 const LONGEST_AGENT: usize = 200;
 

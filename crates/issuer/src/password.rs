@@ -128,6 +128,18 @@ impl Hasher {
         self.pool.run(tenant, verify).await?.map_err(|error| Fault::Internal(error).into())
     }
 
+    /// Compares a secret with the hash that another system kept of it. Right and wrong ones take the same time.
+    ///
+    /// # Errors
+    /// As [`Hasher::verify`].
+    pub(crate) async fn fits(&self, tenant: TenantId, secret: SecretString, hash: PasswordHash) -> Result<bool, Failure> {
+        let fits = move |memory: &mut Memory| match Kept::parse(hash.as_str()) {
+            Some(kept) => kept.fits(secret.expose_secret().as_bytes(), memory),
+            None => Err("a kept hash of a secret cannot be read".to_owned()),
+        };
+        self.pool.run(tenant, fits).await?.map_err(|error| Fault::Internal(error).into())
+    }
+
     /// Hashes a new password, which was judged before.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! verify what one of them hashed.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::api_key::StoredSecret;
+use claviger_store::api_key::{KeptSecret, StoredSecret};
 use secrecy::SecretString;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -63,11 +63,16 @@ impl Issuer {
     pub(crate) fn hash_again(&self, entry: &KeyEntry, secret: &SecretString) {
         let key = entry.key.id.clone();
         let current = self.peppers.current();
-        let is_it = |kept: &&StoredSecret| {
-            kept.pepper_version != current && self.peppers.verify(kept.pepper_version, &key, secret, &kept.mac)
+        let older = |one: &StoredSecret| match one.kept {
+            KeptSecret::Mac(mac, version) if version != current && self.peppers.verify(version, &key, secret, &mac) => {
+                Some((one.slot, mac))
+            }
+            _ => None,
         };
-        let Some((kept, (version, mac))) = entry.secrets.iter().find(is_it).zip(self.peppers.hash(&key, secret)) else { return };
-        let (slot, before) = (kept.slot, kept.mac);
+        let Some(((slot, before), (version, mac))) = entry.secrets.iter().find_map(older).zip(self.peppers.hash(&key, secret))
+        else {
+            return;
+        };
         let (store, tenant) = (self.store.clone(), entry.tenant);
         tokio::spawn(async move {
             let change = async {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::hmac;
-use claviger_store::api_key::SecretMac;
+use claviger_store::api_key::{KeptSecret, SecretMac};
 use claviger_store::id::KeyId;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
@@ -27,6 +27,11 @@ pub const SHORTEST_IMPORTED_SECRET: usize = 22;
 #[must_use]
 pub fn new_key_id(brand: &str, random: &Random) -> Option<KeyId> {
     KeyId::parse(&with_checksum(&format!("{brand}k_"), &random.bytes::<16>(), 22))
+}
+
+/// True for a key id that begins as ours do: nobody else made it.
+pub(crate) fn is_own_key(id: &KeyId, brand: &str) -> bool {
+    id.as_str().strip_prefix(brand).is_some_and(|rest| rest.starts_with("k_"))
 }
 
 /// A new secret.
@@ -166,7 +171,12 @@ impl Peppers {
         self.known().current
     }
 
-    /// What is kept of a new secret, and the version of the pepper it is under.
+    /// What is kept of a secret.
+    pub(crate) fn keep(&self, key: &KeyId, secret: &SecretString) -> Option<KeptSecret> {
+        self.hash(key, secret).map(|(version, mac)| KeptSecret::Mac(mac, version))
+    }
+
+    /// The MAC of a secret under the newest pepper, and its version.
     #[must_use]
     pub fn hash(&self, key: &KeyId, secret: &SecretString) -> Option<(i16, SecretMac)> {
         let known = self.known();

@@ -96,7 +96,7 @@ impl Issuer {
         let hash = match password {
             None => None,
             Some(NewPassword::Text(text)) => Some(self.new_password(tenant, &username.shown, email.as_deref(), text).await?),
-            Some(NewPassword::Hash(text)) => Some(imported(&text)?),
+            Some(NewPassword::Hash(text)) => Some(imported("password_hash", &text)?),
         };
         let kept = claviger_store::user::NewUser {
             id: id.unwrap_or_else(|| UserId(self.random.uuid())),
@@ -138,7 +138,7 @@ impl Issuer {
         checked_roles(roles)?;
         checked_scopes(scopes)?;
         if let Some(NewPassword::Hash(text)) = password {
-            imported(text)?;
+            imported("password_hash", text)?;
         }
         let email = email.as_deref().map(normal_email).transpose()?;
         let kept = claviger_store::user::NewUser {

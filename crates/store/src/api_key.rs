@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::id::{ApplicationId, KeyId, Owner, TenantId, UserId};
+use crate::password::PasswordHash;
 use crate::standing::{Evidence, evidence};
 use crate::{AnyTenant, StoreError, TenantTx};
 
@@ -17,13 +18,42 @@ pub struct StoredSecret {
     /// 0 or 1.
     pub slot: i16,
     /// What a presented secret is compared with.
-    pub mac: SecretMac,
-    /// The pepper under which `mac` was made.
-    pub pepper_version: i16,
+    pub kept: KeptSecret,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it ends, if another has taken over.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// What is kept of a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KeptSecret {
+    /// Its MAC under the pepper of that version.
+    Mac(SecretMac, i16),
+    /// The hash that another system made of it, until it is used for the first time.
+    Hash(PasswordHash),
+}
+
+impl KeptSecret {
+    /// As columns: MAC, version of the pepper, hash.
+    fn columns(&self) -> (Option<&[u8]>, Option<i16>, Option<&str>) {
+        match self {
+            Self::Mac(mac, pepper_version) => (Some(&mac.0), Some(*pepper_version), None),
+            Self::Hash(hash) => (None, None, Some(hash.as_str())),
+        }
+    }
+
+    fn from_columns(mac: Option<Vec<u8>>, pepper_version: Option<i16>, hash: Option<String>) -> Result<Self, StoreError> {
+        let impossible = |what: &str| StoreError::ImpossibleRow { table: "api_key_secrets", what: what.into() };
+        match (mac, pepper_version, hash) {
+            (Some(mac), Some(version), None) => {
+                let mac = mac.try_into().map_err(|_| impossible("a MAC that is not 32 bytes long"))?;
+                Ok(Self::Mac(SecretMac(mac), version))
+            }
+            (None, None, Some(hash)) => Ok(Self::Hash(PasswordHash::new(hash))),
+            _ => Err(impossible("not exactly one form of a secret")),
+        }
+    }
 }
 
 /// The life of a key: active ⇄ disabled → revoked.
@@ -224,13 +254,7 @@ impl AnyTenant<'_> {
 
 impl TenantTx<'_> {
     /// Keeps a new key and its first secret.
-    pub async fn create_key(
-        &mut self,
-        key: &NewKey<'_>,
-        mac: SecretMac,
-        pepper_version: i16,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    pub async fn create_key(&mut self, key: &NewKey<'_>, secret: &KeptSecret, now: DateTime<Utc>) -> Result<(), StoreError> {
         let (application, user) = match key.owner {
             Owner::Application(id) => (Some(id.0), None),
             Owner::User(id) => (None, Some(id.0)),
@@ -257,7 +281,7 @@ impl TenantTx<'_> {
         sqlx::query!("INSERT INTO api_key_routes (key_id, tenant_id) VALUES ($1, $2)", key.id.as_str(), self.tenant.0)
             .execute(&mut *self.connection)
             .await?;
-        self.put_secret(key.id, 0, mac, pepper_version, now).await
+        self.put_secret(key.id, 0, secret, now).await
     }
 
     /// The key of that id.
@@ -313,7 +337,7 @@ impl TenantTx<'_> {
     /// A key's secrets, ended ones too.
     pub async fn key_secrets(&mut self, id: &KeyId) -> Result<Vec<StoredSecret>, StoreError> {
         let rows = sqlx::query!(
-            "SELECT slot, mac, pepper_version, created_at, expires_at
+            "SELECT slot, mac, pepper_version, hash, created_at, expires_at
                FROM api_key_secrets
               WHERE tenant_id = $1 AND key_id = $2
               ORDER BY created_at",
@@ -324,14 +348,9 @@ impl TenantTx<'_> {
         .await?;
         rows.into_iter()
             .map(|row| {
-                let mac = row.mac.try_into().map_err(|_| StoreError::ImpossibleRow {
-                    table: "api_key_secrets",
-                    what: "a MAC that is not 32 bytes long".into(),
-                })?;
                 Ok(StoredSecret {
                     slot: row.slot,
-                    mac: SecretMac(mac),
-                    pepper_version: row.pepper_version,
+                    kept: KeptSecret::from_columns(row.mac, row.pepper_version, row.hash)?,
                     created_at: row.created_at,
                     expires_at: row.expires_at,
                 })
@@ -365,30 +384,47 @@ impl TenantTx<'_> {
     }
 
     /// Puts a secret into one of the two slots; what was there ends at once.
-    pub async fn put_secret(
-        &mut self,
-        id: &KeyId,
-        slot: i16,
-        mac: SecretMac,
-        pepper_version: i16,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    pub async fn put_secret(&mut self, id: &KeyId, slot: i16, secret: &KeptSecret, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let (mac, pepper_version, hash) = secret.columns();
         sqlx::query!(
-            "INSERT INTO api_key_secrets (tenant_id, key_id, slot, mac, pepper_version, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6)
+            "INSERT INTO api_key_secrets (tenant_id, key_id, slot, mac, pepper_version, hash, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (tenant_id, key_id, slot) DO UPDATE
-                SET mac = excluded.mac, pepper_version = excluded.pepper_version,
+                SET mac = excluded.mac, pepper_version = excluded.pepper_version, hash = excluded.hash,
                     created_at = excluded.created_at, expires_at = NULL",
             self.tenant.0,
             id.as_str(),
             slot,
-            &mac.0,
+            mac,
             pepper_version,
+            hash,
             now
         )
         .execute(&mut *self.connection)
         .await?;
         Ok(())
+    }
+
+    /// Keeps the same secret as a MAC in place of this hash. False when the hash is not there any more.
+    pub async fn upgrade_secret(
+        &mut self,
+        id: &KeyId,
+        before: &PasswordHash,
+        mac: SecretMac,
+        pepper_version: i16,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE api_key_secrets SET hash = NULL, mac = $4, pepper_version = $5
+              WHERE tenant_id = $1 AND key_id = $2 AND hash = $3",
+            self.tenant.0,
+            id.as_str(),
+            before.as_str(),
+            &mac.0,
+            pepper_version
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// Lets a secret end at the given time, or when it already would, whichever comes first.

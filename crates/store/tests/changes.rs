@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use claviger_store::api_key::SecretMac;
+use claviger_store::api_key::{KeptSecret, SecretMac};
 use claviger_store::audit::Batch;
 use claviger_store::change::{Change, ChangeListener, Sweep};
 use claviger_store::id::{ApplicationId, Owner, TenantId, UserId};
@@ -104,7 +104,7 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
         "create_key" => {
             let id = key_id();
             let new = new_key(&id, Owner::User(at.user), &[]);
-            scoped.create_key(&new, SecretMac([7; 32]), 1, now).await.unwrap();
+            scoped.create_key(&new, &KeptSecret::Mac(SecretMac([7; 32]), 1), now).await.unwrap();
             vec![format!("api_keys {id}"), format!("api_key_secrets {id}")]
         }
         "update_key" => {
@@ -120,12 +120,26 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
             vec![key]
         }
         "put_secret" => {
-            scoped.put_secret(&at.key, 1, SecretMac([8; 32]), 1, now).await.unwrap();
+            scoped.put_secret(&at.key, 1, &KeptSecret::Mac(SecretMac([8; 32]), 1), now).await.unwrap();
             vec![secret]
         }
         "put_secret over another" => {
-            scoped.put_secret(&at.key, 0, SecretMac([9; 32]), 1, now).await.unwrap();
+            scoped.put_secret(&at.key, 0, &KeptSecret::Mac(SecretMac([9; 32]), 1), now).await.unwrap();
             vec![secret]
+        }
+        "put_secret of which a hash is known" => {
+            scoped.put_secret(&at.key, 1, &KeptSecret::Hash(hash("old")), now).await.unwrap();
+            vec![secret]
+        }
+        "upgrade_secret" => {
+            let id = key_id();
+            let (new, old) = (new_key(&id, Owner::User(at.user), &[]), KeptSecret::Hash(hash("old")));
+            scoped.create_key(&new, &old, now).await.unwrap();
+            assert!(scoped.upgrade_secret(&id, &hash("old"), SecretMac([7; 32]), 1).await.unwrap());
+            assert!(!scoped.upgrade_secret(&id, &hash("old"), SecretMac([8; 32]), 1).await.unwrap());
+            let [kept] = scoped.key_secrets(&id).await.unwrap().try_into().ok().unwrap();
+            assert!(kept.kept == KeptSecret::Mac(SecretMac([7; 32]), 1));
+            vec![format!("api_keys {id}"), format!("api_key_secrets {id}")]
         }
         "end_secret" => {
             scoped.end_secret(&at.key, 0, now + SECOND).await.unwrap();
@@ -188,7 +202,7 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
 }
 
 /// In an order in which each can be done: those that end something last.
-const DEEDS: [&str; 23] = [
+const DEEDS: [&str; 25] = [
     "update_tenant",
     "create_user",
     "set_user_email",
@@ -203,6 +217,8 @@ const DEEDS: [&str; 23] = [
     "put_secret",
     "end_secret",
     "put_secret over another",
+    "put_secret of which a hash is known",
+    "upgrade_secret",
     "create_signing_key",
     "create_audience",
     "update_audience",

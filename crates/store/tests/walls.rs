@@ -14,7 +14,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
-use claviger_store::api_key::{KEY_ID_TAKEN, SecretMac};
+use claviger_store::api_key::{KEY_ID_TAKEN, KeptSecret, SecretMac};
 use claviger_store::audit::{Batch, Filter, Order, Page};
 use claviger_store::id::{ApplicationId, FamilyId, Owner, SessionId, TenantId, UserId};
 use claviger_store::session::NewSession;
@@ -737,6 +737,7 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
     assert!(!of_a.set_key_disabled(&b.key, Some("operator:test"), now).await.unwrap());
     assert!(!of_a.revoke_key(&b.key, now, "operator:test").await.unwrap());
     of_a.end_secret(&b.key, 0, now).await.unwrap();
+    assert!(!of_a.upgrade_secret(&b.hashed_key, &hash("b"), SecretMac([9; 32]), 1).await.unwrap());
     assert!(!of_a.set_user_roles(b.user, &["admin".to_owned()]).await.unwrap());
     assert!(!of_a.upgrade_password(b.user, &hash("b"), &hash("mine")).await.unwrap());
     of_a.forget_password(b.user).await.unwrap();
@@ -779,7 +780,10 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
     }
     let mut tx = store.begin_in(a.tenant).await.unwrap();
     let mut of_a = tx.tenant(a.tenant).await.unwrap();
-    let taken = of_a.create_key(&new_key(&b.key, Owner::User(a.user), &[]), SecretMac([9; 32]), 1, now).await.unwrap_err();
+    let taken = of_a
+        .create_key(&new_key(&b.key, Owner::User(a.user), &[]), &KeptSecret::Mac(SecretMac([9; 32]), 1), now)
+        .await
+        .unwrap_err();
     assert_eq!(taken.unique_violation(), Some(KEY_ID_TAKEN));
     drop(tx);
     assert_eq!(kept(&mut superuser, b.tenant).await, before);
@@ -787,7 +791,7 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
 
 async fn put_secret_of_another(store: &Store, a: &Furnished, b: &Furnished) -> StoreError {
     let mut tx = store.begin_in(a.tenant).await.unwrap();
-    tx.tenant(a.tenant).await.unwrap().put_secret(&b.key, 1, SecretMac([9; 32]), 1, now()).await.unwrap_err()
+    tx.tenant(a.tenant).await.unwrap().put_secret(&b.key, 1, &KeptSecret::Mac(SecretMac([9; 32]), 1), now()).await.unwrap_err()
 }
 
 async fn set_password_of_another(store: &Store, a: &Furnished, b: &Furnished) -> StoreError {
@@ -797,8 +801,8 @@ async fn set_password_of_another(store: &Store, a: &Furnished, b: &Furnished) ->
 
 async fn key_for(store: &Store, a: &Furnished, owner: Owner) -> StoreError {
     let mut tx = store.begin_in(a.tenant).await.unwrap();
-    let (id, mac) = (key_id(), SecretMac([9; 32]));
-    tx.tenant(a.tenant).await.unwrap().create_key(&new_key(&id, owner, &[]), mac, 1, now()).await.unwrap_err()
+    let (id, secret) = (key_id(), KeptSecret::Mac(SecretMac([9; 32]), 1));
+    tx.tenant(a.tenant).await.unwrap().create_key(&new_key(&id, owner, &[]), &secret, now()).await.unwrap_err()
 }
 
 #[tokio::test]

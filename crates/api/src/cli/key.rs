@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use claviger_issuer::Issuer;
 use claviger_issuer::acting::ActingRule;
 use claviger_issuer::audit::Actor;
-use claviger_issuer::key::{BulkRevocation, KeyChange, KeyOrder};
+use claviger_issuer::key::{BulkRevocation, HashedPair, ImportedPair, KeyChange, KeyOrder};
 use claviger_issuer::limits::KeyLimits;
 use claviger_issuer::scope::MANAGEMENT;
 use claviger_store::id::{KeyId, Owner, TenantId};
@@ -31,6 +31,9 @@ pub(super) enum Command {
     },
     /// Take over a pair that was made elsewhere; reads KEY:SECRET from standard input
     Import {
+        /// Read KEY:HASH instead: a hash of the secret as another system kept it (bcrypt, argon2, scrypt or PBKDF2)
+        #[arg(long)]
+        hashed: bool,
         #[command(flatten)]
         place: Place,
         #[command(flatten)]
@@ -154,14 +157,21 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
                 let (tenant, owner, name) = place.find(installation).await?;
                 make(issuer, tenant, rights.order(owner, name, issuer.clock().now())?, output).await
             }
-            Command::Import { place, rights } => {
+            Command::Import { hashed, place, rights } => {
                 let (tenant, owner, name) = place.find(installation).await?;
-                let mut order = rights.order(owner, name, issuer.clock().now())?;
+                let order = rights.order(owner, name, issuer.clock().now())?;
                 let mut pair = String::new();
                 std::io::stdin().take(1024).read_to_string(&mut pair).context("cannot read the pair from standard input")?;
-                order.import = Some(SecretString::from(pair.trim().to_owned()));
-                let key = KeyView::from(issuer.create_key(tenant, &actor, order).await?.key);
-                output.print(&key, text)
+                let (key, proof) = pair.trim().split_once(':').context("standard input is not `key:secret` or `key:hash`")?;
+                let (key, proof) = (key.to_owned(), SecretString::from(proof));
+                let key = match hashed {
+                    true => issuer.import_hashed_key(tenant, &actor, order, HashedPair { key, hash: proof }).await?,
+                    false => {
+                        let import = Some(ImportedPair { key, secret: proof });
+                        issuer.create_key(tenant, &actor, KeyOrder { import, ..order }).await?.key
+                    }
+                };
+                output.print(&KeyView::from(key), text)
             }
             Command::List { tenant } => {
                 let tenant = installation.tenant(&tenant).await?.tenant.id;

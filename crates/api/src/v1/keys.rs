@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
 use claviger_issuer::acting::ActingRule;
-use claviger_issuer::key::{BulkRevocation, KeyChange, KeyOrder, LimitsChange, MadeKey};
+use claviger_issuer::key::{BulkRevocation, HashedPair, ImportedPair, KeyChange, KeyOrder, LimitsChange, MadeKey};
 use claviger_issuer::limits::{KeyLimits, Period, Quota, RateLimit};
 use claviger_issuer::verify::Transport;
 use claviger_store::api_key::ApiKey;
@@ -72,9 +72,27 @@ pub(crate) struct KeyIn {
     #[serde(default)]
     #[schema(value_type = Option<QuotaWire>)]
     quota: Option<Object<QuotaWire>>,
-    /// A pair made elsewhere, as `key:secret`, to be taken over. Absent makes a new one.
+    /// A pair made elsewhere, to be taken over. Absent makes a new one.
+    #[serde(default)]
+    #[schema(value_type = Option<ImportIn>)]
+    import: Option<Object<ImportIn>>,
+}
+
+/// A pair made elsewhere: with its secret, or with the hash that was kept of it. Give exactly one of the two.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Import)]
+pub(crate) struct ImportIn {
+    /// Its public half: 1 to 128 letters, digits, `.`, `_`, `~` and `-`.
+    #[schema(example = "4JUfqYxWvMqGpkVkGfVwxRPx")]
+    api_key: String,
+    /// Its secret: 22 to 256 visible ASCII characters.
     #[schema(value_type = Option<String>)]
-    import: Option<SecretString>,
+    api_secret: Option<SecretString>,
+    /// A hash of its secret: argon2, bcrypt, PBKDF2 or scrypt, as of imported passwords. When the secret is first used, its MAC
+    /// is kept instead.
+    #[schema(value_type = Option<String>, example = "$2a$10$pNhEqDWYNKSTSbxrUzNnV.dVTMJ0Zc3n2w9yv6Z9zUeVvYzQbG2yK")]
+    hash: Option<SecretString>,
 }
 
 /// What to change of a key; what is absent stays.
@@ -278,9 +296,10 @@ impl JudgedKeyView {
 pub(crate) struct MadeKeyView {
     #[serde(flatten)]
     key: KeyView,
-    /// Kept nowhere: write it down now.
+    /// Kept nowhere: write it down now. Absent where only its hash is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "cs_8sZyqk0sPn1tFJ9m5xQmT3vWcR7bL2dH6gK4jN0pX8aYuE1i9oVf")]
-    api_secret: String,
+    api_secret: Option<String>,
 }
 
 impl From<ApiKey> for KeyView {
@@ -340,13 +359,13 @@ impl From<ApiKey> for KeyView {
 impl From<MadeKey> for MadeKeyView {
     fn from(made: MadeKey) -> Self {
         let MadeKey { key, secret } = made;
-        Self { key: key.into(), api_secret: secret.expose_secret().to_owned() }
+        Self { key: key.into(), api_secret: Some(secret.expose_secret().to_owned()) }
     }
 }
 
 impl MadeKeyView {
     pub(crate) fn parts(&self) -> (&KeyView, &str) {
-        (&self.key, &self.api_secret)
+        (&self.key, self.api_secret.as_deref().unwrap_or_default())
     }
 }
 
@@ -377,11 +396,19 @@ fn owner(application: Option<Uuid>, user: Option<Uuid>) -> Result<Option<Owner>,
 )]
 #[post("/v1/keys")]
 pub(crate) async fn create(caller: Caller<KeysWrite>, issuer: Data<Issuer>, body: Body<KeyIn>) -> Answered<HttpResponse> {
-    let made = issuer.create_key(caller.tenant(), &caller.actor(), order(body.take()?)?).await?;
-    Ok(HttpResponse::Created().json(MadeKeyView::from(made)))
+    let (tenant, actor) = (caller.tenant(), caller.actor());
+    let made = match order(body.take()?)? {
+        (order, None) => MadeKeyView::from(issuer.create_key(tenant, &actor, order).await?),
+        (order, Some(hashed)) => {
+            let key = issuer.import_hashed_key(tenant, &actor, order, hashed).await?;
+            MadeKeyView { key: key.into(), api_secret: None }
+        }
+    };
+    Ok(HttpResponse::Created().json(made))
 }
 
-fn order(wished: KeyIn) -> Answered<KeyOrder> {
+/// What is to be made, and the pair where its secret is known as a hash alone.
+fn order(wished: KeyIn) -> Answered<(KeyOrder, Option<HashedPair>)> {
     let KeyIn {
         application_id,
         user_id,
@@ -409,7 +436,15 @@ fn order(wished: KeyIn) -> Answered<KeyOrder> {
         rate_limit: rate_limit.map(RateLimit::from),
         quota: quota.map(Quota::from),
     };
-    Ok(KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, limits, import })
+    let (import, hashed) = match import.map(|Object(import)| import) {
+        None => (None, None),
+        Some(ImportIn { api_key: key, api_secret: Some(secret), hash: None }) => (Some(ImportedPair { key, secret }), None),
+        Some(ImportIn { api_key: key, api_secret: None, hash: Some(hash) }) => (None, Some(HashedPair { key, hash })),
+        Some(ImportIn { .. }) => {
+            return Err(Answer::unprocessable("import", "Give either the secret (`api_secret`) or its `hash`."));
+        }
+    };
+    Ok((KeyOrder { owner, name, scopes, roles, acting, token_lifetime, refresh, expires_at, limits, import }, hashed))
 }
 
 /// Which keys.

@@ -35,10 +35,11 @@ const FORMS: &str = "is argon2 (`$argon2id$v=19$m=…,t=…,p=…$salt$hash`, al
     PBKDF2 with SHA-1, SHA-256 or SHA-512 (`$pbkdf2-sha256$i=…,l=…$salt$hash`, `$pbkdf2-sha256$rounds$salt$hash` or \
     `pbkdf2_sha256$rounds$salt$hash`) or scrypt (`$scrypt$ln=…,r=…,p=…$salt$hash`)";
 
-/// Takes over a hash that another system made, if passwords can be checked against it in bearable time.
-pub fn imported(text: &str) -> Result<PasswordHash, Refusal> {
-    let kept = Kept::parse(text).ok_or_else(|| Refusal::invalid("password_hash", FORMS))?;
-    kept.check_cost()?;
+/// Takes over a hash that another system made, if what is presented can be checked against it in bearable time. The field
+/// is the one that a refusal names.
+pub fn imported(field: &'static str, text: &str) -> Result<PasswordHash, Refusal> {
+    let kept = Kept::parse(text).ok_or_else(|| Refusal::invalid(field, FORMS))?;
+    kept.check_cost().map_err(|most| Refusal::invalid(field, format!("costs too much to check: {most}")))?;
     Ok(PasswordHash::new(text.to_owned()))
 }
 
@@ -103,22 +104,21 @@ impl Kept {
     }
 
     /// Refuses what would occupy a thread, or the machine's memory, for too long at each login.
-    fn check_cost(&self) -> Result<(), Refusal> {
-        let too_much = |most: String| Err(Refusal::invalid("password_hash", format!("costs too much to check: {most}")));
+    fn check_cost(&self) -> Result<(), String> {
         match self {
-            Self::Argon2 { params, .. } => memory_bounds(params.m_cost().into(), params.t_cost().into()).or_else(too_much),
+            Self::Argon2 { params, .. } => memory_bounds(params.m_cost().into(), params.t_cost().into()),
             Self::Scrypt { params, .. } => {
                 let (r, p) = (u64::from(params.r()), u64::from(params.p()));
                 // RFC 7914 §6: N and p blocks of 128 r bytes.
-                memory_bounds(params.n().saturating_add(p).saturating_mul(r) / 8, p).or_else(too_much)
+                memory_bounds(params.n().saturating_add(p).saturating_mul(r) / 8, p)
             }
             Self::Bcrypt { cost, .. } if *cost > HIGHEST_BCRYPT_COST => {
-                too_much(format!("bcrypt of a cost of {HIGHEST_BCRYPT_COST} at most is accepted"))
+                Err(format!("bcrypt of a cost of {HIGHEST_BCRYPT_COST} at most is accepted"))
             }
             Self::Pbkdf2 { digest, rounds, output, .. }
                 if u64::from(rounds.get()) * output.len().div_ceil(digest.length()) as u64 > MOST_ROUNDS =>
             {
-                too_much(format!("PBKDF2 of {MOST_ROUNDS} rounds at most is accepted"))
+                Err(format!("PBKDF2 of {MOST_ROUNDS} rounds at most is accepted"))
             }
             Self::Bcrypt { .. } | Self::Pbkdf2 { .. } => Ok(()),
         }
@@ -301,12 +301,12 @@ mod tests {
     ];
 
     fn fits(hash: &str, password: &str) -> bool {
-        let kept = Kept::parse(imported(hash).unwrap().as_str()).unwrap();
+        let kept = Kept::parse(imported("password_hash", hash).unwrap().as_str()).unwrap();
         kept.fits(password.as_bytes(), &mut Memory::new(64)).unwrap()
     }
 
     fn refusal(hash: &str) -> String {
-        imported(hash).unwrap_err().to_string()
+        imported("password_hash", hash).unwrap_err().to_string()
     }
 
     #[test]
@@ -400,7 +400,7 @@ mod tests {
             (format!("$scrypt$ln=1,r=1,p=1{end}"), format!("$scrypt$ln=1,r=1,p=100000000{end}")),
             (format!("$scrypt$ln=1,r=1,p=1{end}"), format!("$scrypt$ln=40,r=1,p=1{end}")),
         ] {
-            assert!(imported(&accepted).is_ok(), "{accepted}");
+            assert!(imported("password_hash", &accepted).is_ok(), "{accepted}");
             assert!(refusal(&refused).starts_with("`password_hash` costs too much to check: "), "{refused}");
         }
     }
@@ -411,7 +411,7 @@ mod tests {
             name in prop::sample::select(vec!["$argon2id", "$2b", "$pbkdf2-sha256", "$scrypt", "pbkdf2_sha1", "$"]),
             rest in "[$=,a-z0-9.+/äA-Z]{0,80}",
         ) {
-            let _ = imported(&format!("{name}${rest}"));
+            let _ = imported("password_hash", &format!("{name}${rest}"));
         }
     }
 }

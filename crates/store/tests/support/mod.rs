@@ -13,7 +13,7 @@
 )]
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::api_key::{NewKey, SecretMac};
+use claviger_store::api_key::{KeptSecret, NewKey, SecretMac};
 use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::id::{ApplicationId, AudienceId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
@@ -226,6 +226,8 @@ pub struct Furnished {
     pub user_key: KeyId,
     pub kid: String,
     pub audience: AudienceId,
+    /// The application's, of whose secret a hash is kept.
+    pub hashed_key: KeyId,
     pub token: TokenRow,
     /// The user's.
     pub family: FamilyId,
@@ -284,12 +286,18 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.set_password(user, &hash(slug), now, "operator:test").await.unwrap();
     scoped.create_application(application, &application_name, None, now).await.unwrap();
     for (id, owner) in [(&key, Owner::Application(application)), (&user_key, Owner::User(user))] {
-        scoped.create_key(&new_key(id, owner, &["events:read".to_owned()]), SecretMac([1; 32]), 1, now).await.unwrap();
+        scoped
+            .create_key(&new_key(id, owner, &["events:read".to_owned()]), &KeptSecret::Mac(SecretMac([1; 32]), 1), now)
+            .await
+            .unwrap();
     }
     scoped.create_signing_key(signing_key(&kid), now).await.unwrap();
     let audience = audience();
     scoped.create_audience(&audience).await.unwrap();
     scoped.add_jwks_fetch(&fetch(&kid)).await.unwrap();
+    let hashed_key = key_id();
+    let new = new_key(&hashed_key, Owner::Application(application), &[]);
+    scoped.create_key(&new, &KeptSecret::Hash(hash(slug)), now).await.unwrap();
     scoped.create_role("reader", "", &["events:*".to_owned()], now).await.unwrap();
     scoped.enter_scopes(&["events:read".to_owned()], now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
@@ -327,6 +335,7 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
         user_key,
         kid,
         audience,
+        hashed_key,
         token,
         family,
         session,
