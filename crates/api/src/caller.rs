@@ -69,6 +69,8 @@ permissions! {
     ApplicationsRead => Some("applications:read");
     ApplicationsWrite => Some("applications:write");
     AuditRead => Some("audit:read");
+    ConnectionsRead => Some("connections:read");
+    ConnectionsWrite => Some("connections:write");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");
     RolesRead => Some("roles:read");

@@ -1,10 +1,10 @@
 //! Configuration: defaults, a file, the environment, the command line; the later wins.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use claviger_issuer::outbound::{Allowed, OutboundSettings};
 use claviger_issuer::password::Cost;
 use claviger_issuer::settings::{Settings, Throttle, check_lifetime};
 use claviger_issuer::vault::MasterKey;
@@ -14,7 +14,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, Error as _};
 use url::Url;
 
 /// The commented defaults, as `config print` shows them.
@@ -64,6 +64,10 @@ pub struct Config {
     pub password: Password,
     pub metrics_listen: Option<SocketAddr>,
     pub mail: MailSettings,
+    #[serde(deserialize_with = "targets")]
+    pub outbound_allow: Vec<Allowed>,
+    pub outbound_allow_loopback: Option<bool>,
+    pub outbound_proxy: Option<Url>,
 }
 
 /// How mail leaves.
@@ -174,6 +178,11 @@ impl Config {
             confirm_addresses: self.mail.smtp_url.is_some(),
             password_cost: self.password_cost(),
             password_threads: self.password.threads,
+            outbound: OutboundSettings {
+                allow: self.outbound_allow.clone(),
+                proxy: self.outbound_proxy.clone(),
+                ..OutboundSettings::default()
+            },
         }
     }
 
@@ -211,6 +220,16 @@ impl Config {
         crate::log::check(&self.log)?;
         if self.master_key.is_some() && self.master_key_file.is_some() {
             bail!("configuration: give master_key or master_key_file, not both");
+        }
+        let loopback = self.outbound_allow_loopback.unwrap_or(!self.is_production());
+        if let Some(target) = self.outbound_allow.iter().find(|target| target.is_loopback()).filter(|_| !loopback) {
+            bail!(
+                "configuration: outbound_allow lists {target}, which is this machine itself: in production that needs \
+                 outbound_allow_loopback = true (and know why)"
+            );
+        }
+        if self.outbound_proxy.as_ref().is_some_and(|proxy| !matches!(proxy.scheme(), "http" | "https") || proxy.host().is_none()) {
+            bail!("configuration: outbound_proxy is http:// or https:// with a host");
         }
         if let Some(url) = &self.public_url {
             let plain = matches!(url.scheme(), "http" | "https") && url.host().is_some();
@@ -252,26 +271,26 @@ fn local_url(listening: SocketAddr) -> Url {
     url.unwrap()
 }
 
-/// A list, or, from the environment, text with commas.
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    struct Networks;
-    impl<'de> Visitor<'de> for Networks {
-        type Value = Vec<IpNet>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of addresses or networks, such as 10.0.0.0/8")
-        }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(network).collect()
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut networks = Vec::new();
-            while let Some(one) = list.next_element::<String>()? {
-                networks.push(network(&one)?);
-            }
-            Ok(networks)
-        }
+    list(deserializer, network)
+}
+
+fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Allowed>, D::Error> {
+    list(deserializer, |text| text.parse().map_err(D::Error::custom))
+}
+
+/// A list, or, from the environment, text with commas.
+fn list<'de, T, D: Deserializer<'de>>(deserializer: D, one: impl Fn(&str) -> Result<T, D::Error>) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a list of texts, or a text with commas between them")]
+    enum Listed {
+        Text(String),
+        List(Vec<String>),
     }
-    deserializer.deserialize_any(Networks)
+    match Listed::deserialize(deserializer)? {
+        Listed::Text(text) => text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(&one).collect(),
+        Listed::List(list) => list.iter().map(|part| one(part)).collect(),
+    }
 }
 
 fn network<E: de::Error>(text: &str) -> Result<IpNet, E> {

@@ -25,5 +25,6 @@ mod problem;
 mod request_pages;
 mod routes;
 pub mod server;
+mod upstream_pages;
 mod v1;
 mod well_known;

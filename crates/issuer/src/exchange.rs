@@ -292,6 +292,7 @@ impl Issuer {
             idle_seconds: rule.idle,
             rotated_at: now,
             ended: None,
+            connection: None,
         };
         let opening = Opening {
             stands_on: StandsOn::Key(entry.key.id.clone()),
@@ -299,6 +300,7 @@ impl Issuer {
             session: None,
             replaces: None,
             upgrade: None,
+            came_from: None,
         };
         Ok((token, opening))
     }

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::denial::Floods;
 use crate::directory::{Directory, TenantEntry};
 use crate::news;
+use crate::outbound::Outbound;
 use crate::password::Hasher;
 use crate::random::Random;
 use crate::record::Recorder;
@@ -61,6 +62,9 @@ pub enum OpenError {
     /// The machine gives no threads.
     #[error("the threads that check passwords could not be started: {0}")]
     Threads(#[from] std::io::Error),
+    /// What asks providers cannot work.
+    #[error("the client that asks providers could not be made: {0}")]
+    Outbound(String),
 }
 
 /// Decides. One for each process; cheap to share.
@@ -84,6 +88,8 @@ pub struct Issuer {
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
     pub(crate) feeds: Arc<Feeds>,
+    pub(crate) connection_vault: Vault,
+    pub(crate) outbound: Outbound,
 }
 
 impl Issuer {
@@ -101,6 +107,7 @@ impl Issuer {
         let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone(), feeds.clone()));
         let hasher = Hasher::start(settings.password_cost, settings.password_threads, random.clone())?;
         let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
+        let outbound = Outbound::new(&settings.outbound).map_err(|error| OpenError::Outbound(error.to_string()))?;
         Ok(Self {
             signing_vault: vault("signing_keys")?,
             store,
@@ -121,6 +128,8 @@ impl Issuer {
             hasher,
             places: Places::new(),
             feeds,
+            connection_vault: vault("connections")?,
+            outbound,
         })
     }
 

@@ -7,10 +7,12 @@ use std::fmt;
 use crate::Refusal;
 
 /// The scopes of our own management routes. Whoever hands one out must hold it.
-pub const MANAGEMENT: [&str; 16] = [
+pub const MANAGEMENT: [&str; 18] = [
     "applications:read",
     "applications:write",
     "audit:read",
+    "connections:read",
+    "connections:write",
     "keys:read",
     "keys:write",
     "revocations:read",

@@ -9,6 +9,7 @@ pub mod application;
 pub mod attempt;
 pub mod audit;
 pub mod change;
+pub mod connection;
 mod database;
 mod error;
 pub mod id;

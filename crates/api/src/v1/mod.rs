@@ -3,10 +3,12 @@
 pub(crate) mod applications;
 pub(crate) mod audit;
 pub(crate) mod authentications;
+pub(crate) mod connections;
 pub(crate) mod forward_auth;
 pub(crate) mod introspect;
 pub(crate) mod key_requests;
 pub(crate) mod keys;
+pub(crate) mod links;
 pub(crate) mod login;
 pub(crate) mod logins;
 pub(crate) mod logout;
