@@ -77,6 +77,8 @@ fn body(operation: &str) -> Option<Value> {
         "changeApplication" => json!({ "name": "stolen", "disabled": true }),
         "changeKey" => json!({ "name": "stolen", "scopes": [], "disabled": true }),
         "rotateKey" => json!({ "grace_seconds": 0 }),
+        "changeConnection" => json!({ "enabled": false }),
+        "linkUser" => json!({ "connection": ABSENT_UUID, "subject": "mallory" }),
         "setPasswordOfUser" => json!({ "password": "taken over by mallory" }),
         _ => return None,
     })
@@ -104,8 +106,8 @@ async fn scenario_68_p30_every_id_of_another_tenant_answers_exactly_like_an_abse
     };
     let by_id: Vec<_> = operations().into_iter().filter(is_of_this_kind).collect();
     // At the root and in the tenant.
-    let kinds = "show, change, delete of three kinds, the rotation, and a person's password and logins";
-    assert_eq!(by_id.len(), 28, "{kinds}");
+    let kinds = "show, change, delete of four kinds, the rotation, and a person's password, logins and links";
+    assert_eq!(by_id.len(), 40, "{kinds}");
     let mut cells = 0;
     for operation in &by_id {
         let body = body(operation.root_id());
