@@ -160,12 +160,13 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 37] = [
+const WITHOUT_IDS: [&str; 38] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
     "createRole",
     "createConnection",
+    "changeConnection",
     "putScope",
     // Of the installation: see the sentence on slugs.
     "createTenant",

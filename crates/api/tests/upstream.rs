@@ -672,7 +672,7 @@ async fn what_cannot_be_used_is_refused_field_by_field() {
         ("username_pattern", json!({ "name": "x", "oidc": good(), "mapping": { "username_pattern": "a)|(b" } })),
         ("username_format", json!({ "name": "x", "oidc": good(), "mapping": { "username_format": "$1" } })),
         ("role_map", json!({ "name": "x", "oidc": good(), "mapping": { "role_map": { "a": ["no role"] } } })),
-        ("recheck_after", json!({ "name": "x", "oidc": good(), "recheck_after": 5 })),
+        ("recheck_after", json!({ "name": "x", "oidc": good(), "recheck_after": -1 })),
         ("user_dn", json!({ "name": "x", "ldap": { "url": "ldaps://ldap.test", "user_dn": "uid=alice" } })),
         ("url", json!({ "name": "x", "ldap": { "url": "ldap://ldap.test", "user_dn": "uid={username}" } })),
         ("starttls", json!({ "name": "x", "ldap": { "url": "ldaps://ldap.test", "starttls": true, "user_dn": "uid={username}" } })),

@@ -42,7 +42,7 @@ pub struct ConnectionSettings {
     pub auto_create: bool,
     /// Whether roles of the map follow the provider at each login.
     pub sync: bool,
-    /// Seconds, 60 to 31,622,400, after which a refresh of ours asks the provider whether this person still may; `None` never
+    /// Seconds, 0 to 31,622,400, after which a refresh of ours asks the provider whether this person still may; `None` never
     /// asks.
     pub recheck_after: Option<i32>,
 }
@@ -338,6 +338,10 @@ impl Ldap {
         if group_filter.is_some() && !names(group_filter, "{dn}") && !names(group_filter, "{username}") {
             return Err(Refusal::invalid("group_filter", "has `{dn}` or `{username}` in it"));
         }
+        let filters = [filter, group_filter].into_iter().flatten();
+        if let Some(bad) = filters.map(|text| text.replace("{username}", "x").replace("{dn}", "x")).find(|text| ldap3::parse_filter(text).is_err()) {
+            return Err(Refusal::invalid("filter", format!("or `group_filter` is no filter (RFC 4515): {bad}")));
+        }
         match is_attribute(id_attribute) && is_attribute(group_attribute) {
             true => Ok(()),
             false => Err(Refusal::invalid("id_attribute", "and `group_attribute` are names of attributes, such as entryUUID, cn")),
@@ -385,8 +389,8 @@ impl ConnectionSettings {
         }
         mapping.check()?;
         match recheck_after {
-            Some(seconds) if !(60..=31_622_400).contains(seconds) => {
-                Err(Refusal::invalid("recheck_after", "is 60 to 31622400 seconds"))
+            Some(seconds) if !(0..=31_622_400).contains(seconds) => {
+                Err(Refusal::invalid("recheck_after", "is 0 to 31622400 seconds"))
             }
             Some(_) if matches!(provider, Provider::Ldap(_)) => {
                 Err(Refusal::invalid("recheck_after", "is for OpenID Connect: a directory is asked at each login alone"))

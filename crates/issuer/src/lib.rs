@@ -24,6 +24,7 @@ mod installation;
 pub mod introspect;
 pub mod key;
 pub mod key_request;
+mod ldap;
 pub mod limits;
 pub mod login;
 pub mod mail;

@@ -214,7 +214,8 @@ impl Issuer {
             None => (None, None),
         };
         drop(tx);
-        let version = password.as_ref().map(|password| password.version);
+        // Where a directory knows the password, there is no version of it.
+        let version = Some(password.as_ref().map_or(0, |password| password.version));
         let known = device.zip(version).is_some_and(|(device, version)| self.is_known_device(id, &folded, version, device));
         let device = device.filter(|_| known);
         let attempts = Attempts::of(&self.peppers, &tenant.settings.login_throttle(), &folded, device, request.address)
@@ -234,6 +235,23 @@ impl Issuer {
                 return Err(failure);
             }
         };
+        if password.is_none() {
+            match self.ask_directories(tenant, username, presented, request).await {
+                Ok(Some((user, connection))) => {
+                    return Ok(Proven { user, by: ProvenBy::Directory(connection.row.id), counted });
+                }
+                Ok(None) => {}
+                Err(failure) => {
+                    // A refusal here is told to whoever proved to know the password.
+                    let why = match failure {
+                        Failure::Refusal(_) => GivenBack::Succeeded,
+                        Failure::Fault(_) => GivenBack::NotLookedAt,
+                    };
+                    self.places.give_back(&self.store, id, counted, why).await;
+                    return Err(failure);
+                }
+            }
+        }
         let reason = match (&user, password) {
             (None, _) => "unknown_user",
             (Some(_), None) => "no_password",

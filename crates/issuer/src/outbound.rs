@@ -20,7 +20,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Method, RequestBuilder, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use url::{Host, Url};
 
 use crate::{Failure, Fault, Refusal};
@@ -96,7 +96,7 @@ impl Guard {
         is_public(address) || self.allow.iter().any(|allowed| allowed.covers(address, port))
     }
 
-    fn is_own_loopback(&self, address: IpAddr, port: u16) -> bool {
+    pub(crate) fn is_own_loopback(&self, address: IpAddr, port: u16) -> bool {
         address.is_loopback() && self.allow.iter().any(|allowed| allowed.covers(address, Some(port)))
     }
 
@@ -332,6 +332,15 @@ impl Outbound {
         }
     }
 
+    /// A tenant's turn to ask, as long as it is held: so many at once, and in a minute.
+    pub(crate) fn turn(&self, tenant: TenantId) -> Result<OwnedSemaphorePermit, Failure> {
+        let quota = self.quotas.get_with(tenant, || {
+            Arc::new(Quota { at_once: Arc::new(Semaphore::new(AT_ONCE)), minute: Mutex::new((Instant::now(), 0)) })
+        });
+        let turn = quota.at_once.clone().try_acquire_owned().ok().filter(|_| quota.count());
+        turn.ok_or_else(|| Fault::Overloaded("the asking of others for this tenant").into())
+    }
+
     async fn ask(
         &self,
         tenant: TenantId,
@@ -339,14 +348,7 @@ impl Outbound {
         method: Method,
         dress: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<(u16, Value), Failure> {
-        let quota = self.quotas.get_with(tenant, || {
-            Arc::new(Quota { at_once: Arc::new(Semaphore::new(AT_ONCE)), minute: Mutex::new((Instant::now(), 0)) })
-        });
-        let overloaded = || Failure::from(Fault::Overloaded("the asking of others for this tenant"));
-        let _turn = quota.at_once.try_acquire().map_err(|_| overloaded())?;
-        if !quota.count() {
-            return Err(overloaded());
-        }
+        let _turn = self.turn(tenant)?;
         let exchange = async {
             self.guard.judge(url).await?;
             let request = dress(self.http.request(method, url.clone())).header(header::ACCEPT, "application/json");

@@ -169,7 +169,7 @@ impl Issuer {
                 let keys = way.keys(&metadata).await?;
                 Ok(vec![format!("{} publishes its metadata and {keys} keys", oidc.issuer)])
             }
-            Provider::Ldap(_) => Ok(Vec::new()),
+            Provider::Ldap(ldap) => Ok(vec![self.try_directory(tenant, connection, ldap).await?]),
         }
     }
 

@@ -192,7 +192,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 23, "{walled:?}");
+    assert_eq!(walled.len(), 27, "{walled:?}");
     walled
 }
 

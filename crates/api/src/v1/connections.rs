@@ -234,7 +234,7 @@ pub(crate) struct ConnectionIn {
     /// Whether roles of the map, and a verified address, follow the other side at each login; true if absent.
     sync: Option<bool>,
     /// Seconds after which a refresh asks the provider whether this person still may; never if absent.
-    #[schema(minimum = 60, maximum = 31_622_400, example = 3600)]
+    #[schema(minimum = 0, maximum = 31_622_400, example = 3600)]
     recheck_after: Option<i32>,
 }
 
@@ -303,7 +303,7 @@ pub(crate) struct ConnectionChangeIn {
     sync: Option<bool>,
     /// Seconds; `null` never asks.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<i32>, minimum = 60, maximum = 31_622_400)]
+    #[schema(value_type = Option<i32>, minimum = 0, maximum = 31_622_400)]
     recheck_after: Option<Option<i32>>,
     /// Whether it may be used. When it is disabled, all logins that came through it end.
     enabled: Option<bool>,
