@@ -14,18 +14,21 @@ import time
 
 import requests
 
-from case import BASE, TENANT, check
+from case import BASE, check
 
 SCRATCH = pathlib.Path(os.environ["SCRATCH"])
+# One of our own: names that nobody can have count as one, and many are tried.
+TENANT = "directory"
 LOGIN = f"{BASE}/t/{TENANT}/v1/login"
 SUFFIX = "dc=example,dc=com"
 PASSWORD, READER = "a password that slapd knows", "the reader's password"
 PEOPLE = {"dora": "Dora D.", "emil": "Emil E.", "o,ou=x": "Odd One"}
 
 
-def claviger(*arguments, succeeds=True):
+def claviger(*arguments, succeeds=True, trusting=None):
     command = [os.environ["BINARY"], "--data-dir", os.environ["DATA"], "--output", "json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | ({"SSL_CERT_FILE": str(trusting)} if trusting else {})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     check(f"directory: claviger {arguments[0]} {arguments[1]}", (done.returncode == 0) == succeeds, done.stderr)
     return json.loads(done.stdout) if succeeds else done.stderr
 
@@ -59,7 +62,15 @@ class Directory:
     def __init__(self):
         self.folder = SCRATCH / "slapd"
         (self.folder / "db").mkdir(parents=True)
-        self.port = free_port()
+        self.port, self.tls_port = free_port(), free_port()
+        self.certificate = self.folder / "certificate.pem"
+        # Without what the system's own configuration adds: this is no authority's certificate.
+        (self.folder / "openssl.cnf").write_text("[req]\ndistinguished_name = name\n[name]\n")
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=slapd"]
+            + ["-config", self.folder / "openssl.cnf", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.folder / "key.pem", "-out", self.certificate],
+            check=True, capture_output=True,
+        )
         modules = next((p for p in ("/usr/lib/ldap", "/usr/lib64/openldap") if os.path.isdir(p)), None)
         lines = [f"include /etc/ldap/schema/{name}.schema" for name in ("core", "cosine", "inetorgperson")]
         lines += [f"modulepath {modules}", "moduleload back_mdb"] if modules else []
@@ -67,6 +78,8 @@ class Directory:
             f"pidfile {self.folder}/pid",
             # Taken as a yes to anybody, if one asks so.
             "allow bind_anon_cred bind_anon_dn",
+            f"TLSCertificateFile {self.certificate}",
+            f"TLSCertificateKeyFile {self.folder}/key.pem",
             "database mdb",
             f"suffix {SUFFIX}",
             f"directory {self.folder}/db",
@@ -82,7 +95,7 @@ class Directory:
         self.start()
 
     def start(self):
-        url = f"ldap://127.0.0.1:{self.port}"
+        url = f"ldap://127.0.0.1:{self.port} ldaps://127.0.0.1:{self.tls_port}"
         self.process = subprocess.Popen(
             [self.program, "-f", self.folder / "conf", "-h", url, "-d", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -115,6 +128,7 @@ def claims(tokens):
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
 
 
+claviger("tenant", "create", TENANT, "--settings", '{"login_throttle":{"failures":100}}')
 directory = Directory()
 try:
     url = f"ldap://127.0.0.1:{directory.port}"
@@ -156,6 +170,17 @@ try:
     check("directory: its logins are refreshed", refresh.status_code == 200, refresh.text)
     dora = refresh.json()
 
+    # Under TLS, both ways: with a certificate that is trusted for this very address, and no other.
+    tls = {"under-tls": {"url": f"ldaps://127.0.0.1:{directory.tls_port}"}, "start-tls": {"url": url, "starttls": True}}
+    for name, way in tls.items():
+        ldap = way | {"base": SUFFIX, "filter": "(uid={username})", "bind_dn": f"cn=reader,{SUFFIX}"}
+        settings = json.dumps({"ldap": ldap, "secret": READER})
+        claviger("connection", "create", "--tenant", TENANT, "--settings", settings, name)
+        claviger("connection", "test", "--tenant", TENANT, name, trusting=directory.certificate)
+        untrusted = claviger("connection", "test", "--tenant", TENANT, name, succeeds=False)
+        check("directory: a certificate that nobody vouches for is refused", "ertificate" in untrusted, untrusted)
+        claviger("connection", "delete", "--tenant", TENANT, name)
+
     # Searched for, with groups.
     claviger("connection", "set", "--tenant", TENANT, "--settings", '{"enabled":false}', "ldap")
     ended = requests.get(f"{BASE}/t/{TENANT}/v1/me", headers={"Authorization": f"Bearer {dora['access_token']}"}, timeout=20)
@@ -196,8 +221,11 @@ try:
     check("directory: back again", log_in("dora", PASSWORD).status_code == 200)
 
     # Guessing is counted as with any password.
-    for _ in range(5):
-        log_in("dora", "a guess")
-    refused("after five guesses nobody is looked at from there", "dora", PASSWORD, 429, "too_many_requests")
+    claviger("tenant", "set", TENANT, "--settings", '{"login_throttle":{"failures":3}}')
+    guesses = 0
+    while log_in("dora", "a guess").status_code == 401 and guesses < 50:
+        guesses += 1
+    check("directory: a few guesses are looked at", 3 <= guesses < 50, guesses)
+    refused("and then nobody is, from there", "dora", PASSWORD, 429, "too_many_requests")
 finally:
     directory.stop()

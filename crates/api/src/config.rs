@@ -228,7 +228,8 @@ impl Config {
                  outbound_allow_loopback = true (and know why)"
             );
         }
-        if self.outbound_proxy.as_ref().is_some_and(|proxy| !matches!(proxy.scheme(), "http" | "https") || proxy.host().is_none()) {
+        if self.outbound_proxy.as_ref().is_some_and(|proxy| !matches!(proxy.scheme(), "http" | "https") || proxy.host().is_none())
+        {
             bail!("configuration: outbound_proxy is http:// or https:// with a host");
         }
         if let Some(url) = &self.public_url {

@@ -124,9 +124,12 @@ impl Place {
 impl Place {
     async fn login_page(&self, issuer: &Issuer, req: &HttpRequest, shown: &Shown<'_>) -> Answered<HttpResponse> {
         let connections = issuer.offered_connections(self.tenant.tenant.id).await?;
-        let more = shown.return_to.map(|to| form_urlencoded::Serializer::for_suffix("?".to_owned(), 1).append_pair("return_to", to).finish());
+        let more = shown
+            .return_to
+            .map(|to| form_urlencoded::Serializer::for_suffix("?".to_owned(), 1).append_pair("return_to", to).finish());
         let more = more.unwrap_or_default();
-        let connections = connections.into_iter().map(|(name, title)| (format!("{}/login/{name}{more}", self.base), title)).collect();
+        let connections =
+            connections.into_iter().map(|(name, title)| (format!("{}/login/{name}{more}", self.base), title)).collect();
         self.with_form(issuer, req, |token| {
             let page = LoginPage {
                 tenant_name: self.name(),

@@ -318,7 +318,8 @@ impl From<Failure> for Answer {
                 answer
             }
             Failure::Fault(fault @ Fault::Upstream(_)) => {
-                let detail = "The identity provider or directory gave no answer that is of use. Try again in a moment, or ask an admin.";
+                let detail =
+                    "The identity provider or directory gave no answer that is of use. Try again in a moment, or ask an admin.";
                 let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_unavailable", detail);
                 answer.retry_after = Some(5);
                 answer.fault = Some(fault);

@@ -111,10 +111,37 @@ async fn p21_addresses_of_this_machine_and_network_are_refused_however_they_are_
     let server = server_that_asks(OutboundSettings::default()).await;
     let tenant = server.tenant("acme").await;
     let hosts = [
-        "127.0.0.1", "0177.1", "0x7f.1", "0x7f000001", "2130706433", "127.1", "127.0.0.1.", "0", "0.0.0.0", "[::1]", "[::]",
-        "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
-        "[::127.0.0.1]", "169.254.169.254", "0xa9fea9fe", "10.0.0.1", "100.64.0.1", "172.16.0.1", "192.168.0.1", "198.18.0.1",
-        "224.0.0.1", "255.255.255.255", "[fe80::1]", "[fc00::1]", "[ff02::1]", "１２７.0.0.1", "127。0。0。1",
+        "127.0.0.1",
+        "0177.1",
+        "0x7f.1",
+        "0x7f000001",
+        "2130706433",
+        "127.1",
+        "127.0.0.1.",
+        "0",
+        "0.0.0.0",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[::127.0.0.1]",
+        "169.254.169.254",
+        "0xa9fea9fe",
+        "10.0.0.1",
+        "100.64.0.1",
+        "172.16.0.1",
+        "192.168.0.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "[fe80::1]",
+        "[fc00::1]",
+        "[ff02::1]",
+        "１２７.0.0.1",
+        "127。0。0。1",
     ];
     for (n, host) in hosts.iter().enumerate() {
         for scheme in ["https", "http"] {
@@ -122,7 +149,8 @@ async fn p21_addresses_of_this_machine_and_network_are_refused_however_they_are_
             assert_eq!(made.wrong_field(), "issuer", "{scheme}://{host}");
         }
     }
-    let others = ["http://idp.test", "file:///etc/passwd", "gopher://127.0.0.1", "ftp://idp.test", "https://", "ldap://127.0.0.1"];
+    let others =
+        ["http://idp.test", "file:///etc/passwd", "gopher://127.0.0.1", "ftp://idp.test", "https://", "ldap://127.0.0.1"];
     for (n, other) in others.into_iter().enumerate() {
         assert_eq!(connect(&tenant, &format!("other{n}"), other).await.wrong_field(), "issuer", "{other}");
     }

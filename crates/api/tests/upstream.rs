@@ -30,8 +30,7 @@ use support::{Answer, Client, Key, Options, Server, Tenant, claims, detail};
 async fn both() -> (Server, Provider) {
     let clock = Clock::manual(Clock::System.now());
     let provider = Provider::start(clock.clone()).await;
-    let server =
-        Server::start_with(Options { clock: Some(clock), outbound: provider.outbound(), ..Options::default() }).await;
+    let server = Server::start_with(Options { clock: Some(clock), outbound: provider.outbound(), ..Options::default() }).await;
     (server, provider)
 }
 
@@ -139,7 +138,10 @@ async fn somebody_comes_through_the_provider_into_a_session_and_is_the_same_pers
 
     let entry = &scene.tenant.audit("user.login").await[0];
     assert_eq!(detail(entry), json!({ "how": "upstream", "connection": scene.connection }));
-    assert_eq!((entry.outcome.as_str(), entry.target.as_str()), ("ok", format!("session:{}", me["sid"].as_str().unwrap()).as_str()));
+    assert_eq!(
+        (entry.outcome.as_str(), entry.target.as_str()),
+        ("ok", format!("session:{}", me["sid"].as_str().unwrap()).as_str())
+    );
 
     provider.person(json!({ "sub": "s-alice", "preferred_username": "renamed" }));
     let again = scene.sign_in().await.me().await.json();
@@ -223,7 +225,8 @@ async fn scenario_60_tampered_states_missing_groups_and_accounts_that_are_not_ma
     let answer = as_json(&mut browser, &format!("/login/corp/callback?{query}")).await;
     assert_eq!((answer.status, answer.error().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "upstream_unavailable"));
     assert!(!answer.text.contains("canary") && !answer.text.contains("127.0.0.1"));
-    let users: i64 = sqlx::query_scalar("SELECT count(*) FROM users").fetch_one(&mut server.database.superuser().await).await.unwrap();
+    let users: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM users").fetch_one(&mut server.database.superuser().await).await.unwrap();
     assert_eq!(users, 0);
 }
 
@@ -374,7 +377,9 @@ async fn p36_neither_a_name_nor_an_address_links_two_accounts() {
     }
     // Nobody's verified address is kept; an unverified one is not.
     for (sub, verified) in [("s-ok", true), ("s-no", false)] {
-        provider.person(json!({ "sub": sub, "preferred_username": sub, "email": format!("{sub}@example.com"), "email_verified": verified }));
+        provider.person(
+            json!({ "sub": sub, "preferred_username": sub, "email": format!("{sub}@example.com"), "email_verified": verified }),
+        );
         let me = scene.sign_in().await.me().await.json();
         let shown = scene.caller().get(&scene.tenant.path(&format!("/v1/users/{}", me["sub"].as_str().unwrap()))).await;
         let expected = if verified { json!("s-ok@example.com") } else { Value::Null };
@@ -519,7 +524,8 @@ async fn nobody_makes_a_connection_that_gives_more_than_they_hold() {
     }
     assert_eq!(clerk.patch(&one, json!({ "enabled": false })).await.status, StatusCode::OK);
     // Nor to link somebody above to an identity of the clerk's own.
-    let boss = scene.caller().post(&scene.tenant.path("/v1/users"), json!({ "username": "boss", "roles": ["tenant-admin"] })).await;
+    let boss =
+        scene.caller().post(&scene.tenant.path("/v1/users"), json!({ "username": "boss", "roles": ["tenant-admin"] })).await;
     let hand = scene.tenant.app_key("hand", &["users:write"]).await;
     let link = json!({ "connection": scene.connection, "subject": "s-clerk" });
     let links = scene.tenant.path(&format!("/v1/users/{}/links", boss.json()["id"].as_str().unwrap()));
@@ -675,8 +681,14 @@ async fn what_cannot_be_used_is_refused_field_by_field() {
         ("recheck_after", json!({ "name": "x", "oidc": good(), "recheck_after": -1 })),
         ("user_dn", json!({ "name": "x", "ldap": { "url": "ldaps://ldap.test", "user_dn": "uid=alice" } })),
         ("url", json!({ "name": "x", "ldap": { "url": "ldap://ldap.test", "user_dn": "uid={username}" } })),
-        ("starttls", json!({ "name": "x", "ldap": { "url": "ldaps://ldap.test", "starttls": true, "user_dn": "uid={username}" } })),
-        ("group_base", json!({ "name": "x", "ldap": { "url": "ldaps://ldap.test", "user_dn": "uid={username}", "group_base": "x" } })),
+        (
+            "starttls",
+            json!({ "name": "x", "ldap": { "url": "ldaps://ldap.test", "starttls": true, "user_dn": "uid={username}" } }),
+        ),
+        (
+            "group_base",
+            json!({ "name": "x", "ldap": { "url": "ldaps://ldap.test", "user_dn": "uid={username}", "group_base": "x" } }),
+        ),
     ] {
         assert_eq!(scene.caller().post(&path, body.clone()).await.wrong_field(), field, "{body}");
     }

@@ -107,12 +107,7 @@ impl Issuer {
     }
 
     /// A fresh proof that whoever is signed in knows their password, for what a stolen session must not do.
-    pub async fn prove_own_password(
-        &self,
-        caller: &Caller,
-        current: SecretString,
-        device: Option<&str>,
-    ) -> Result<(), Failure> {
+    pub async fn prove_own_password(&self, caller: &Caller, current: SecretString, device: Option<&str>) -> Result<(), Failure> {
         let proven = self.reproven(caller, current, device, self.clock.now()).await?;
         self.succeeded(caller.tenant().tenant.id, proven).await;
         Ok(())

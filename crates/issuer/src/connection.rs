@@ -309,7 +309,8 @@ fn is_attribute(text: &str) -> bool {
 
 impl Ldap {
     fn check(&self) -> Result<(), Refusal> {
-        let Self { url, starttls, user_dn, base, filter, bind_dn, id_attribute, group_base, group_filter, group_attribute } = self;
+        let Self { url, starttls, user_dn, base, filter, bind_dn, id_attribute, group_base, group_filter, group_attribute } =
+            self;
         let parsed = url_of("url", url)?;
         if !matches!(parsed.scheme(), "ldaps" | "ldap") || !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
             return Err(Refusal::invalid("url", "is ldaps://host or ldap://host, with a port or without"));
@@ -317,9 +318,14 @@ impl Ldap {
         if *starttls && parsed.scheme() == "ldaps" {
             return Err(Refusal::invalid("starttls", "is for ldap://: ldaps:// is under TLS from the beginning"));
         }
-        for (field, text) in
-            [("user_dn", user_dn), ("base", base), ("filter", filter), ("bind_dn", bind_dn), ("group_base", group_base), ("group_filter", group_filter)]
-        {
+        for (field, text) in [
+            ("user_dn", user_dn),
+            ("base", base),
+            ("filter", filter),
+            ("bind_dn", bind_dn),
+            ("group_base", group_base),
+            ("group_filter", group_filter),
+        ] {
             check_texts(field, text.as_slice())?;
         }
         let names = |text: &Option<String>, place: &str| text.as_ref().is_some_and(|text| text.contains(place));
@@ -339,12 +345,17 @@ impl Ldap {
             return Err(Refusal::invalid("group_filter", "has `{dn}` or `{username}` in it"));
         }
         let filters = [filter, group_filter].into_iter().flatten();
-        if let Some(bad) = filters.map(|text| text.replace("{username}", "x").replace("{dn}", "x")).find(|text| ldap3::parse_filter(text).is_err()) {
+        if let Some(bad) = filters
+            .map(|text| text.replace("{username}", "x").replace("{dn}", "x"))
+            .find(|text| ldap3::parse_filter(text).is_err())
+        {
             return Err(Refusal::invalid("filter", format!("or `group_filter` is no filter (RFC 4515): {bad}")));
         }
         match is_attribute(id_attribute) && is_attribute(group_attribute) {
             true => Ok(()),
-            false => Err(Refusal::invalid("id_attribute", "and `group_attribute` are names of attributes, such as entryUUID, cn")),
+            false => {
+                Err(Refusal::invalid("id_attribute", "and `group_attribute` are names of attributes, such as entryUUID, cn"))
+            }
         }
     }
 }
@@ -404,9 +415,7 @@ impl ConnectionSettings {
         let field = match (&before.provider, &self.provider) {
             (Provider::Oidc(before), Provider::Oidc(now)) => (before.issuer != now.issuer).then_some("issuer"),
             (Provider::Ldap(before), Provider::Ldap(now)) if before.url != now.url => Some("url"),
-            (Provider::Ldap(before), Provider::Ldap(now)) => {
-                (before.id_attribute != now.id_attribute).then_some("id_attribute")
-            }
+            (Provider::Ldap(before), Provider::Ldap(now)) => (before.id_attribute != now.id_attribute).then_some("id_attribute"),
             _ => Some("kind"),
         };
         match field {

@@ -90,7 +90,10 @@ fn attribute(rule: &AttributeRule, claims: &Map<String, Value>) -> Option<(Strin
     let mut found: Vec<String> = texts(claims, claim)
         .iter()
         .filter_map(|text| match value {
-            None => pattern.as_deref().is_none_or(|pattern| whole(pattern).is_some_and(|whole| whole.is_match(text))).then(|| text.clone()),
+            None => pattern
+                .as_deref()
+                .is_none_or(|pattern| whole(pattern).is_some_and(|whole| whole.is_match(text)))
+                .then(|| text.clone()),
             Some(_) => formed(text, pattern.as_deref(), value.as_deref()),
         })
         .take(MOST_GROUPS)
@@ -117,13 +120,8 @@ impl Identity {
         let username =
             named.and_then(|name| formed(&name, mapping.username_pattern.as_deref(), mapping.username_format.as_deref()));
         let email = mapping.email.as_deref().filter(|_| trusted).and_then(|claim| first(claims, claim));
-        let groups: BTreeSet<String> = mapping
-            .groups
-            .iter()
-            .chain(&mapping.roles)
-            .flat_map(|path| texts(claims, path))
-            .take(MOST_GROUPS * 10)
-            .collect();
+        let groups: BTreeSet<String> =
+            mapping.groups.iter().chain(&mapping.roles).flat_map(|path| texts(claims, path)).take(MOST_GROUPS * 10).collect();
         let mapped = groups.iter().filter_map(|group| mapping.role_map.get(group)).flatten();
         let roles: BTreeSet<String> = mapped.chain(&mapping.default_roles).cloned().collect();
         Self {
@@ -226,11 +224,8 @@ mod tests {
         let with = |pattern: &str, format: Option<&str>, name: &str| {
             let mut claims = claims();
             claims.insert("preferred_username".into(), json!(name));
-            let mapping = Mapping {
-                username_pattern: Some(pattern.into()),
-                username_format: format.map(str::to_owned),
-                ..mapping()
-            };
+            let mapping =
+                Mapping { username_pattern: Some(pattern.into()), username_format: format.map(str::to_owned), ..mapping() };
             read(&mapping, &claims).username
         };
         assert_eq!(with("([a-z]+)@corp\\.test", None, "bob@corp.test").as_deref(), Some("bob"));
@@ -263,10 +258,8 @@ mod tests {
         assert_eq!(with(rule("clearance", Some("level-(\\d)"), None)), Some(json!("level-3")));
         assert_eq!(with(rule("clearance", Some("level"), None)), None);
         assert_eq!(with(rule("groups", Some("s.*|h.*"), None)), Some(json!(["staff", "hpc"])));
-        let requiring = |groups: &[&str]| Mapping {
-            required_groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            ..mapping()
-        };
+        let requiring =
+            |groups: &[&str]| Mapping { required_groups: groups.iter().map(|group| (*group).to_owned()).collect(), ..mapping() };
         assert!(read(&mapping(), &claims()).check_groups(&requiring(&["staff", "admin"])).is_ok());
         assert_eq!(read(&mapping(), &claims()).check_groups(&requiring(&["staff", "x"])), Err(Declined::MissingGroup));
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use claviger_store::id::TenantId;
 use ldap3::{
-    LdapConnAsync, LdapConnSettings, LdapResult, ResultEntry, Scope, SearchEntry, SearchOptions, StdStream, dn_escape, ldap_escape,
+    LdapConnAsync, LdapConnSettings, LdapResult, ResultEntry, Scope, SearchEntry, SearchOptions, StdStream, dn_escape,
+    ldap_escape,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
@@ -78,7 +79,10 @@ impl Question {
             url::Host::Ipv6(address) => url::Host::Ipv6(*address),
         };
         let addresses = self.guard.addresses(&host, port).await?;
-        if url.scheme() == "ldap" && !self.ldap.starttls && !addresses.iter().all(|address| self.guard.is_own_loopback(address.ip(), port)) {
+        if url.scheme() == "ldap"
+            && !self.ldap.starttls
+            && !addresses.iter().all(|address| self.guard.is_own_loopback(address.ip(), port))
+        {
             return Err("plain ldap".into());
         }
         let mut last = "no address".to_owned();
@@ -152,7 +156,8 @@ impl Question {
         if dn.is_empty() || password.expose_secret().is_empty() {
             return Ok(false);
         }
-        let result = ldap.with_timeout(ANSWER).simple_bind(dn, password.expose_secret()).await.map_err(wrong("no answer to a bind"))?;
+        let result =
+            ldap.with_timeout(ANSWER).simple_bind(dn, password.expose_secret()).await.map_err(wrong("no answer to a bind"))?;
         settled(&result)
     }
 
@@ -182,11 +187,9 @@ impl Question {
         let named = |name: &str| name.eq_ignore_ascii_case(&self.ldap.id_attribute);
         let subject = match self.ldap.id_attribute.as_str() {
             "dn" => Some(dn.to_lowercase()),
-            _ => attrs
-                .iter()
-                .find(|(name, _)| named(name))
-                .and_then(|(_, values)| values.first().cloned())
-                .or_else(|| bin_attrs.iter().find(|(name, _)| named(name)).and_then(|(_, values)| values.first()).map(|id| hex(id))),
+            _ => attrs.iter().find(|(name, _)| named(name)).and_then(|(_, values)| values.first().cloned()).or_else(|| {
+                bin_attrs.iter().find(|(name, _)| named(name)).and_then(|(_, values)| values.first()).map(|id| hex(id))
+            }),
         };
         let subject = subject.filter(|subject| (1..=255).contains(&subject.len()) && !subject.chars().any(char::is_control));
         let subject = subject.ok_or_else(|| format!("an entry has no {} that names it", self.ldap.id_attribute))?;
@@ -196,7 +199,8 @@ impl Question {
             .collect();
         claims.insert("dn".into(), json!(dn));
         if let Some((base, filter)) = self.ldap.group_base.as_deref().zip(self.ldap.group_filter.as_deref()) {
-            let filter = filter.replace("{username}", &ldap_escape(self.username.as_str())).replace("{dn}", &ldap_escape(dn.as_str()));
+            let filter =
+                filter.replace("{username}", &ldap_escape(self.username.as_str())).replace("{dn}", &ldap_escape(dn.as_str()));
             let groups = self.search(ldap, base, Scope::Subtree, &filter, MOST_GROUPS).await?;
             let attribute = |name: &str| name.eq_ignore_ascii_case(&self.ldap.group_attribute);
             let names: Vec<String> = groups
@@ -313,7 +317,12 @@ impl Issuer {
     }
 
     /// Whether a directory can be asked at all: as whoever searches, or as nobody.
-    pub(crate) async fn try_directory(&self, tenant: TenantId, connection: &ConnectionEntry, ldap: &Ldap) -> Result<String, Failure> {
+    pub(crate) async fn try_directory(
+        &self,
+        tenant: TenantId,
+        connection: &ConnectionEntry,
+        ldap: &Ldap,
+    ) -> Result<String, Failure> {
         let question = Question {
             guard: self.outbound.guard.clone(),
             ldap: ldap.clone(),

@@ -107,8 +107,10 @@ impl Metadata {
             check_url(&url).ok()?;
             Some(url)
         };
-        let listed: Option<Vec<&str>> =
-            document.get("id_token_signing_alg_values_supported").and_then(Value::as_array).map(|list| list.iter().filter_map(Value::as_str).collect());
+        let listed: Option<Vec<&str>> = document
+            .get("id_token_signing_alg_values_supported")
+            .and_then(Value::as_array)
+            .map(|list| list.iter().filter_map(Value::as_str).collect());
         // Required; RS256 is what every provider must know.
         let listed = listed.unwrap_or_else(|| vec!["RS256"]);
         let algorithms: Vec<_> = ALGORITHMS.into_iter().filter(|(name, _)| listed.contains(name)).collect();

@@ -268,7 +268,10 @@ impl Outbound {
         let port = port_of(&url);
         let under_tls = !plain || matches!(url.scheme(), "https" | "ldaps");
         match address {
-            Some(address) => self.guard.admits(address, port) && (under_tls || port.is_some_and(|port| self.guard.is_own_loopback(address, port))),
+            Some(address) => {
+                self.guard.admits(address, port)
+                    && (under_tls || port.is_some_and(|port| self.guard.is_own_loopback(address, port)))
+            }
             None => under_tls,
         }
     }
@@ -302,8 +305,7 @@ impl Outbound {
 
     /// What is behind an access token.
     pub(crate) async fn with_token(&self, tenant: TenantId, url: &Url, token: &SecretString) -> Result<Value, Failure> {
-        let (status, json) =
-            self.ask(tenant, url, Method::GET, |request| request.bearer_auth(token.expose_secret())).await?;
+        let (status, json) = self.ask(tenant, url, Method::GET, |request| request.bearer_auth(token.expose_secret())).await?;
         match status {
             200 => Ok(json),
             401 | 403 => Err(Refusal::Upstream(crate::oidc::Declined::Refused).into()),

@@ -147,7 +147,8 @@ impl Issuer {
         let sealed = login.sealed_refresh.as_ref().ok_or_else(no)?;
         let opened = self.connection_vault.open(&refresh_place(tenant, login.connection, login.user), sealed);
         let opened = opened.ok().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
-        let token = opened.map(SecretString::from).ok_or_else(|| Fault::Internal("a provider's refresh token does not open".into()))?;
+        let token =
+            opened.map(SecretString::from).ok_or_else(|| Fault::Internal("a provider's refresh token does not open".into()))?;
         let subject = self.subject_of(tenant, login).await?.ok_or_else(no)?;
         let secret = self.connection_secret(tenant, &stood.connection.row)?;
         let way = self.way(tenant, oidc, secret.as_ref());

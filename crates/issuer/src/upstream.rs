@@ -340,8 +340,12 @@ impl Issuer {
             };
             match outcome {
                 // The same person may have come twice at once: then the other is linked by now.
-                Err(Failure::Refusal(Refusal::Upstream(Declined::NameTaken | Declined::LinkedOtherwise))) if again => again = false,
-                Err(Failure::Fault(Fault::Store(error))) if again && error.unique_violation() == Some(EMAIL_TAKEN) => again = false,
+                Err(Failure::Refusal(Refusal::Upstream(Declined::NameTaken | Declined::LinkedOtherwise))) if again => {
+                    again = false
+                }
+                Err(Failure::Fault(Fault::Store(error))) if again && error.unique_violation() == Some(EMAIL_TAKEN) => {
+                    again = false
+                }
                 settled => return settled.map(Arc::new),
             }
         }

@@ -115,10 +115,9 @@ pub struct ConnectionLogin {
 }
 
 fn digest(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
-    bytes.try_into().map_err(|_| StoreError::ImpossibleRow {
-        table: "connection_states",
-        what: "a digest that is not 32 bytes long".into(),
-    })
+    bytes
+        .try_into()
+        .map_err(|_| StoreError::ImpossibleRow { table: "connection_states", what: "a digest that is not 32 bytes long".into() })
 }
 
 impl TenantTx<'_> {
@@ -333,7 +332,10 @@ impl TenantTx<'_> {
     }
 
     /// Those of these people and connections whose link stands and who may act, held as they are until the transaction ends.
-    pub async fn hold_connection_links(&mut self, links: &[(UserId, ConnectionId)]) -> Result<Vec<(UserId, ConnectionId)>, StoreError> {
+    pub async fn hold_connection_links(
+        &mut self,
+        links: &[(UserId, ConnectionId)],
+    ) -> Result<Vec<(UserId, ConnectionId)>, StoreError> {
         if links.is_empty() {
             return Ok(Vec::new());
         }

@@ -24,7 +24,13 @@ pub(super) enum Command {
         #[arg(long)]
         title: Option<String>,
         /// The provider's issuer identifier, exactly as it says it
-        #[arg(long, value_name = "URL", requires = "client_id", conflicts_with = "settings", required_unless_present = "settings")]
+        #[arg(
+            long,
+            value_name = "URL",
+            requires = "client_id",
+            conflicts_with = "settings",
+            required_unless_present = "settings"
+        )]
         issuer: Option<String>,
         /// Who we are there
         #[arg(long, value_name = "ID")]
@@ -96,8 +102,7 @@ fn order(settings: &str, name: &str) -> anyhow::Result<NewConnection> {
     let mut all: Value = serde_json::from_str(settings).context("--settings is not JSON")?;
     let Some(fields) = all.as_object_mut() else { bail!("--settings is a JSON object") };
     fields.insert("name".into(), json!(name));
-    let all: ConnectionIn =
-        serde_json::from_value(all).context("--settings does not fit; see POST /v1/connections in /docs")?;
+    let all: ConnectionIn = serde_json::from_value(all).context("--settings does not fit; see POST /v1/connections in /docs")?;
     all.read().map_err(|answer| told(&answer))
 }
 

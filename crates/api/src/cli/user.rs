@@ -170,7 +170,10 @@ fn password() -> anyhow::Result<SecretString> {
 /// A line of standard input that never stood on a command line.
 pub(super) fn secret_from_stdin(what: &str) -> anyhow::Result<SecretString> {
     let mut text = Zeroizing::new(String::new());
-    std::io::stdin().take(4096).read_to_string(&mut text).with_context(|| format!("cannot read the {what} from standard input"))?;
+    std::io::stdin()
+        .take(4096)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read the {what} from standard input"))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() {

@@ -85,7 +85,8 @@ pub(crate) struct LdapIn {
 
 impl From<LdapIn> for Ldap {
     fn from(ldap: LdapIn) -> Self {
-        let LdapIn { url, starttls, user_dn, base, filter, bind_dn, id_attribute, group_base, group_filter, group_attribute } = ldap;
+        let LdapIn { url, starttls, user_dn, base, filter, bind_dn, id_attribute, group_base, group_filter, group_attribute } =
+            ldap;
         Self {
             url,
             starttls,
@@ -249,8 +250,7 @@ impl ConnectionIn {
         };
         let kind = kind_of(&provider);
         let mapping = mapping.map_or_else(MappingIn::default, |mapping| mapping.0).read(kind);
-        let settings =
-            ConnectionSettings { provider, mapping, auto_create, sync: sync.unwrap_or(true), recheck_after };
+        let settings = ConnectionSettings { provider, mapping, auto_create, sync: sync.unwrap_or(true), recheck_after };
         Ok(NewConnection { name, title, settings, secret })
     }
 

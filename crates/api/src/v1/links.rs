@@ -134,11 +134,7 @@ pub(crate) async fn create(
     security(("bearer" = ["users:write"]), ("basic" = ["users:write"])),
 )]
 #[delete("/v1/users/{id}/links/{connection}")]
-pub(crate) async fn delete(
-    caller: Caller<UsersWrite>,
-    issuer: Data<Issuer>,
-    path: Path<LinkInPath>,
-) -> Answered<HttpResponse> {
+pub(crate) async fn delete(caller: Caller<UsersWrite>, issuer: Data<Issuer>, path: Path<LinkInPath>) -> Answered<HttpResponse> {
     let user = path.id.parse().map_err(|_| Answer::not_found())?;
     let connection = path.connection.parse().map_err(|_| Answer::not_found())?;
     issuer.unlink(caller.tenant(), &caller.actor(), user, connection).await?;

@@ -155,9 +155,7 @@ impl Provider {
     fn id_token(&self, script: &Script, nonce: Option<&str>) -> String {
         let now = self.clock.now().timestamp();
         let mut claims = Value::Object(script.claims.clone());
-        for (name, value) in
-            [("iss", json!(self.issuer)), ("aud", json!("us")), ("iat", json!(now)), ("exp", json!(now + 300))]
-        {
+        for (name, value) in [("iss", json!(self.issuer)), ("aud", json!("us")), ("iat", json!(now)), ("exp", json!(now + 300))] {
             claims[name] = value;
         }
         if let Some(nonce) = nonce {

@@ -16,7 +16,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{NewKey, SecretMac};
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::connection::{Connection, ConnectionLogin, Purpose, State};
-use claviger_store::id::{ConnectionId, ApplicationId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::id::{
+    ApplicationId, ConnectionId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId,
+};
 use claviger_store::key_request::LinkKind;
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
