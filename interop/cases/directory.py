@@ -141,6 +141,8 @@ try:
         "auto_create": True,
     }
     claviger("connection", "create", "--tenant", TENANT, "--settings", json.dumps(by_name), "ldap")
+    shown = claviger("connection", "show", "--tenant", TENANT, "ldap")
+    check("directory: connection list", claviger("connection", "list", "--tenant", TENANT) == [shown], json.dumps(shown))
     found = claviger("connection", "test", "--tenant", TENANT, "ldap")
     check("directory: connection test", found["found"] == [f"{url} answers"], json.dumps(found))
 

@@ -366,6 +366,25 @@ mod tests {
     }
 
     #[test]
+    fn p21_this_machine_is_asked_in_production_only_where_somebody_says_so_twice() {
+        let with = |more: &str| {
+            let production = "database_url = 'postgres://x'\npublic_url = 'https://id.example'\n\
+                              master_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='\n";
+            let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&format!("{production}{more}")));
+            layers.extract::<Config>().map_err(anyhow::Error::from).and_then(|config| config.check())
+        };
+        assert!(with("outbound_allow = ['10.0.0.5:443', '10.1.0.0/16']").is_ok());
+        for loopback in ["127.0.0.1:9000", "::1", "127.0.0.0/8"] {
+            let refused = with(&format!("outbound_allow = ['{loopback}']")).unwrap_err().to_string();
+            assert!(refused.contains("outbound_allow_loopback"), "{refused}");
+            assert!(with(&format!("outbound_allow = '{loopback}'\noutbound_allow_loopback = true")).is_ok());
+        }
+        assert!(with("outbound_allow = ['localhost:9000']").is_err());
+        assert!(with("outbound_proxy = 'socks5://proxy.example'").is_err());
+        assert!(with("outbound_proxy = 'http://proxy.example:3128'").is_ok());
+    }
+
+    #[test]
     fn secrets_are_not_printed() {
         let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string("database_url = 'postgres://u:canary@h/d'"));
         assert!(!format!("{:?}", layers.extract::<Config>().unwrap()).contains("canary"));

@@ -276,6 +276,72 @@ async fn p20_a_state_is_good_once_in_its_browser_at_its_connection_and_tenant_fo
     assert_eq!(late.error(), "invalid_state");
 }
 
+#[actix_web::test]
+async fn u2_each_provider_hears_its_own_secret_and_no_other() {
+    let (server, provider) = both().await;
+    let second = Provider::start(server.clock.clone()).await;
+    let mut outbound = provider.outbound();
+    outbound.allow.extend(second.outbound().allow);
+    let server = Server::start_with(Options { clock: Some(server.clock.clone()), outbound, ..Options::default() }).await;
+    let scene = Scene::of(&server, &provider).await;
+    let oidc = json!({ "issuer": second.issuer, "client_id": "us" });
+    scene.connect("second", json!({ "oidc": oidc, "secret": "another-canary", "auto_create": true })).await;
+    second.person(json!({ "sub": "s-bob", "preferred_username": "bob" }));
+    scene.sign_in().await;
+    let mut browser = Browser::at(&scene.tenant);
+    let sent = browser.get("/login/second").await;
+    let query = second.log_in(sent.header("location"));
+    // One's answer is not taken at the other's address, not even by the browser that began both.
+    let at_the_first = as_json(&mut browser.clone(), &format!("/login/corp/callback?{query}")).await;
+    assert_eq!(at_the_first.error(), "invalid_state");
+    assert_eq!(browser.get(&format!("/login/second/callback?{query}")).await.status, StatusCode::SEE_OTHER);
+    let heard = |provider: &Provider| provider.script.lock().unwrap().authorizations.clone();
+    assert_eq!(heard(&provider), [support::basic("us:client-canary")]);
+    assert_eq!(heard(&second), [support::basic("us:another-canary")]);
+}
+
+#[actix_web::test]
+async fn u3_each_connection_has_a_redirect_uri_of_its_own_and_comes_back_there_alone() {
+    let (server, provider) = both().await;
+    let scene = Scene::of(&server, &provider).await;
+    scene.connect("second", json!({ "auto_create": true })).await;
+    let mut seen = Vec::new();
+    for name in ["corp", "second"] {
+        let sent = Browser::at(&scene.tenant).get(&format!("/login/{name}")).await;
+        let url = url::Url::parse(sent.header("location")).unwrap();
+        let uri = url.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap().1.into_owned();
+        assert_eq!(uri, format!("http://id.test/t/acme/login/{name}/callback"));
+        seen.push(uri);
+    }
+    assert_ne!(seen[0], seen[1]);
+    // A row that says otherwise is not followed, whoever wrote it.
+    let mut browser = Browser::at(&scene.tenant);
+    let query = scene.go(&mut browser, "/login/corp").await;
+    let moved = "UPDATE connection_states SET redirect_uri = 'http://id.test/t/acme/login/second/callback'";
+    sqlx::query(moved).execute(&mut server.database.superuser().await).await.unwrap();
+    let before = provider.asked("/token");
+    assert_eq!(as_json(&mut browser, &format!("/login/corp/callback?{query}")).await.error(), "invalid_state");
+    assert_eq!(provider.asked("/token"), before);
+}
+
+#[actix_web::test]
+async fn u4_what_one_tenant_knows_of_somebody_another_does_not() {
+    let (server, provider) = both().await;
+    let scene = Scene::of(&server, &provider).await;
+    scene.sign_in().await;
+    let other = server.tenant("other").await;
+    let admin = other.admin().await;
+    let body = json!({ "name": "corp", "oidc": { "issuer": provider.issuer, "client_id": "us" } });
+    server.with(&admin.basic()).post(&other.path("/v1/connections"), body).await;
+    let mut browser = Browser::at(&other);
+    let sent = browser.get("/login/corp").await;
+    let query = provider.log_in(sent.header("location"));
+    let answer = as_json(&mut browser, &format!("/login/corp/callback?{query}")).await;
+    assert_eq!((answer.status, answer.error().as_str()), (StatusCode::FORBIDDEN, "account_creation_disabled"));
+    // Not even what is public is remembered for both.
+    assert_eq!(provider.asked("/.well-known/openid-configuration"), 2);
+}
+
 /// One way in which a provider's answer does not hold.
 type Wrong = (&'static str, fn(&mut Script));
 
