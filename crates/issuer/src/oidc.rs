@@ -105,7 +105,8 @@ impl Metadata {
         let url = |name| {
             let url = Url::parse(text(name)?).ok()?;
             check_url(&url).ok()?;
-            Some(url)
+            // Nobody is led from a place under TLS to one without.
+            (url.scheme() == "https" || !issuer.starts_with("https:")).then_some(url)
         };
         let listed: Option<Vec<&str>> = document
             .get("id_token_signing_alg_values_supported")
@@ -505,6 +506,8 @@ mod tests {
             ("token_endpoint", json!("ftp://idp.test/t")),
             ("token_endpoint", json!("https://a:b@idp.test/t")),
             ("jwks_uri", json!(null)),
+            ("authorization_endpoint", json!("http://idp.test/a")),
+            ("token_endpoint", json!("http://idp.test/t")),
             ("authorization_endpoint", json!("javascript:alert(1)")),
             ("id_token_signing_alg_values_supported", json!(["none", "HS256"])),
         ] {
