@@ -28,6 +28,8 @@ PASSWORD = base64.b64encode(os.urandom(18)).decode()
 SCRATCH = os.environ["SCRATCH"]
 admin = requests.Session()
 admin.auth = key("admin")
+# Nobody asks it anything.
+PROVIDER = {"issuer": "https://provider.invalid", "client_id": "claviger"}
 
 
 def make(path, field, **body):
@@ -41,7 +43,8 @@ def made(what):
     application = make("/v1/applications", "id", name=what)
     return {
         "/v1/applications/{id}": {"id": application},
-        "/v1/users/{id}": {"id": make("/v1/users", "id", username=what), "login": NOWHERE},
+        "/v1/users/{id}": {"id": make("/v1/users", "id", username=what), "login": NOWHERE, "connection": NOWHERE},
+        "/v1/connections/{id}": {"id": make("/v1/connections", "id", name=what, oidc=PROVIDER)},
         "/v1/keys/{id}": {"id": make("/v1/keys", "api_key", application_id=application, name=what, scopes=[])},
         "/v1/tenants/{slug}": {"slug": make("/v1/tenants", "slug", slug=what)},
         "/oauth-authorization-server/t/{slug}": {"slug": what},

@@ -72,6 +72,8 @@ permissions! {
     AudiencesRead => Some("audiences:read");
     AudiencesWrite => Some("audiences:write");
     AuditRead => Some("audit:read");
+    ConnectionsRead => Some("connections:read");
+    ConnectionsWrite => Some("connections:write");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");
     RolesRead => Some("roles:read");

@@ -26,5 +26,6 @@ mod request_pages;
 mod routes;
 pub mod server;
 mod traces;
+mod upstream_pages;
 mod v1;
 mod well_known;

@@ -31,6 +31,7 @@ use crate::routes;
         (name = "Applications", description = "What owns API keys"),
         (name = "Verify", description = "Resource servers and proxies ask whether a caller may"),
         (name = "Users", description = "People"),
+        (name = "Connections", description = "Providers and directories that people log in through"),
         (name = "Roles", description = "What can be done in a tenant, and by whom"),
         (name = "Tenants", description = "Managed by the admins of the default tenant"),
         (name = "Audit", description = "What was done, by whom"),

@@ -5,7 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use claviger_issuer::{Failure, Fault, GrantRefused, Refusal};
+use claviger_issuer::{Declined, Failure, Fault, GrantRefused, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -240,6 +240,7 @@ impl From<Refusal> for Answer {
                 answer.challenge = Some("Bearer".into());
                 answer
             }
+            Refusal::Upstream(declined) => Self::from(declined),
             Refusal::Unauthenticated => {
                 let detail = "Send `Authorization: Bearer TOKEN`, or `Authorization: Basic` with an API key and its secret.";
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
@@ -266,6 +267,50 @@ impl From<Refusal> for Answer {
     }
 }
 
+impl From<Declined> for Answer {
+    fn from(declined: Declined) -> Self {
+        let (status, detail) = match declined {
+            Declined::State => (
+                StatusCode::BAD_REQUEST,
+                "This answer belongs to no sign-in that was begun in this browser, or it took too long. Begin again.",
+            ),
+            Declined::Refused => (
+                StatusCode::UNAUTHORIZED,
+                "The identity provider did not let you in, or its answer does not hold. Begin again, or ask an admin.",
+            ),
+            Declined::MissingGroup => {
+                (StatusCode::FORBIDDEN, "You lack a group that is needed to sign in here. Ask an admin for it.")
+            }
+            Declined::NoAccount => (
+                StatusCode::FORBIDDEN,
+                "User auto-creation is disabled, and no account here is linked to you. Ask an admin for one, or sign in with \
+                 your password and link it at your account page.",
+            ),
+            Declined::NameTaken => (
+                StatusCode::CONFLICT,
+                "There is an account with your name that is not linked to you there. If it is yours, sign in with its password \
+                 and link it at your account page; or ask an admin.",
+            ),
+            Declined::NoName => {
+                (StatusCode::FORBIDDEN, "The identity provider gives no name that an account here can have. Ask an admin.")
+            }
+            Declined::MayNot => (StatusCode::FORBIDDEN, "The account that is linked to you may not be used. Ask an admin."),
+            Declined::NotWhoBegan => (
+                StatusCode::FORBIDDEN,
+                "Only whoever began to link an account can finish, signed in in the same browser. Begin again at your account \
+                 page.",
+            ),
+            Declined::LinkedOtherwise => (
+                StatusCode::CONFLICT,
+                "That identity is linked to another account, or your account to another identity there. Unlink it first.",
+            ),
+        };
+        let mut answer = Self::new(status, declined.reason(), detail);
+        answer.challenge = (status == StatusCode::UNAUTHORIZED).then(|| "Bearer".into());
+        answer
+    }
+}
+
 impl From<Failure> for Answer {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -281,6 +326,14 @@ impl From<Failure> for Answer {
                 let detail = "It is not known whether this was done: something that we depend on did not answer. Try again.";
                 let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", detail);
                 answer.retry_after = Some(1);
+                answer.fault = Some(fault);
+                answer
+            }
+            Failure::Fault(fault @ Fault::Upstream(_)) => {
+                let detail =
+                    "The identity provider or directory gave no answer that is of use. Try again in a moment, or ask an admin.";
+                let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_unavailable", detail);
+                answer.retry_after = Some(5);
                 answer.fault = Some(fault);
                 answer
             }

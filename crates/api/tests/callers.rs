@@ -193,7 +193,7 @@ const OPEN: [&str; 13] = [
 ];
 
 /// Operations that take proof of their own, and what they answer to whoever has none.
-const PROOF_OF_THEIR_OWN: [(&str, u16); 19] = [
+const PROOF_OF_THEIR_OWN: [(&str, u16); 23] = [
     ("revokePresentedKey", 401),
     ("createAuthentication", 404),
     ("logIn", 422),
@@ -217,6 +217,11 @@ const PROOF_OF_THEIR_OWN: [(&str, u16); 19] = [
     ("endLoginFromPage", 303),
     ("endAllLoginsFromPage", 303),
     ("changePasswordFromPage", 303),
+    ("linkFromPage", 303),
+    ("unlinkFromPage", 303),
+    // Of a browser, and of what a provider sends back with it; a connection that is not there takes none.
+    ("signInThroughConnection", 404),
+    ("comeBackFromConnection", 404),
 ];
 
 fn is_open(operation: &Operation) -> bool {
@@ -228,7 +233,7 @@ fn own_proof(operation: &Operation) -> Option<u16> {
 }
 
 /// What only a person has. Keys are told so.
-const PERSONS: [&str; 10] = [
+const PERSONS: [&str; 11] = [
     "createMyKey",
     "listMyKeys",
     "rotateMyKey",
@@ -238,6 +243,7 @@ const PERSONS: [&str; 10] = [
     "endMyLogins",
     "endMyLogin",
     "changeMyPassword",
+    "listMyLinks",
     "listDoneInMyName",
 ];
 
@@ -269,6 +275,15 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("listLoginsOfUser", Some("users:read")),
         ("endLoginsOfUser", Some("users:write")),
         ("endLoginOfUser", Some("users:write")),
+        ("listMyLinks", None),
+        ("listLinksOfUser", Some("users:read")),
+        ("linkUser", Some("users:write")),
+        ("unlinkUser", Some("users:write")),
+        ("createConnection", Some("connections:write")),
+        ("listConnections", Some("connections:read")),
+        ("showConnection", Some("connections:read")),
+        ("changeConnection", Some("connections:write")),
+        ("deleteConnection", Some("connections:write")),
         ("createApplication", Some("applications:write")),
         ("listApplications", Some("applications:read")),
         ("showApplication", Some("applications:read")),

@@ -45,6 +45,7 @@ enum Kind {
     RequestId,
     /// Somebody's wish for a key.
     KeyRequest,
+    Connection,
     /// `KEY:SECRET`.
     Pair,
     AccessToken,
@@ -54,7 +55,8 @@ enum Kind {
 
 use Kind::*;
 
-const IDS: [Kind; 11] = [User, Username, Application, Key, Role, Scope, Session, Family, TokenId, RequestId, KeyRequest];
+const IDS: [Kind; 12] =
+    [User, Username, Application, Key, Role, Scope, Session, Family, TokenId, RequestId, KeyRequest, Connection];
 const SECRETS: [Kind; 4] = [Pair, AccessToken, RefreshToken, Ticket];
 
 /// One of each kind of a tenant.
@@ -108,6 +110,7 @@ fn places() -> Vec<Place> {
         json("changeKey", patch.clone(), "/v1/keys/{key}", json!({ "scopes": ["{}"] })),
         json("changeKey", patch.clone(), "/v1/keys/{key}", json!({ "roles": ["{}"] })),
         json("changeKey", patch.clone(), "/v1/keys/{key}", json!({ "act_as": ["{}"] })),
+        json("linkUser", post.clone(), "/v1/users/{user}/links", json!({ "connection": "{}", "subject": "x" })),
         json("changeUser", patch.clone(), "/v1/users/{user}", json!({ "roles": ["{}"] })),
         json("changeUser", patch.clone(), "/v1/users/{user}", json!({ "scopes": ["{}"] })),
         json("changeApplication", patch.clone(), "/v1/applications/{application}", json!({ "roles": ["{}"] })),
@@ -158,11 +161,13 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 36] = [
+const WITHOUT_IDS: [&str; 42] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
     "createRole",
+    "createConnection",
+    "changeConnection",
     "putScope",
     "createAudience",
     "changeAudience",
@@ -189,12 +194,17 @@ const WITHOUT_IDS: [&str; 36] = [
     "showPublicKey",
     "showAudienceKey",
     "showLoginPage",
+    // A state that this browser began.
+    "signInThroughConnection",
+    "comeBackFromConnection",
     // Pages: with their own form's token alone.
     "signIn",
     "signOut",
     "endLoginFromPage",
     "endAllLoginsFromPage",
     "changePasswordFromPage",
+    "linkFromPage",
+    "unlinkFromPage",
     "requestKeyFromPage",
     "confirmFromPage",
     "claimFromPage",
@@ -248,7 +258,10 @@ async fn furnish(tenant: &Tenant<'_>, name: &str) -> (Things, BTreeMap<&'static 
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     let wish = json!({ "app_name": "portal", "email": format!("dev@{name}.example"), "reason": "to try" });
     let wish = text(&server.anonymous().post(&tenant.path("/v1/key-requests"), wish).await.json()["id"]);
+    let connection = json!({ "name": "corp", "oidc": { "issuer": "https://idp.test", "client_id": name } });
+    let connection = text(&make("/v1/connections", connection).await.json()["id"]);
     let things = BTreeMap::from([
+        (Connection, connection),
         (User, user.clone()),
         (Username, name.to_owned()),
         (Application, application.clone()),
@@ -400,6 +413,8 @@ enum Who {
 fn body_of(operation: &Operation) -> Option<(Value, bool)> {
     let body = match operation.root_id() {
         "changeUser" | "changeKey" | "changeApplication" => json!({ "disabled": true }),
+        "changeConnection" => json!({ "enabled": false }),
+        "linkUser" => json!({ "connection": support::operations::ABSENT_UUID, "subject": "x" }),
         "setPasswordOfUser" => json!({ "password": "seven green lanterns drift" }),
         "changeAudience" => json!({ "name": "taken-over" }),
         "confirmAudienceKey" => json!({ "kid": "no-such-kid" }),
@@ -425,7 +440,7 @@ impl Dice {
 }
 
 /// Where ids stand in paths.
-const SLOTS: [&str; 6] = ["{id}", "{kid}", "{name}", "{login}", "{request_id}", "{link}"];
+const SLOTS: [&str; 7] = ["{id}", "{kid}", "{name}", "{login}", "{request_id}", "{link}", "{connection}"];
 
 /// An operation with ids in its path, which has at least one of another tenant.
 fn in_path(dice: &mut Dice, operation: &Operation, own: &BTreeMap<&'static str, String>) -> Probe {

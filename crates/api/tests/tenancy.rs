@@ -79,6 +79,8 @@ fn body(operation: &str) -> Option<Value> {
         "changeAudience" => json!({ "name": "stolen" }),
         "confirmAudienceKey" => json!({ "kid": "k" }),
         "rotateKey" => json!({ "grace_seconds": 0 }),
+        "changeConnection" => json!({ "enabled": false }),
+        "linkUser" => json!({ "connection": ABSENT_UUID, "subject": "mallory" }),
         "setPasswordOfUser" => json!({ "password": "taken over by mallory" }),
         _ => return None,
     })
@@ -106,8 +108,8 @@ async fn scenario_68_p30_every_id_of_another_tenant_answers_exactly_like_an_abse
     };
     let by_id: Vec<_> = operations().into_iter().filter(is_of_this_kind).collect();
     // At the root and in the tenant.
-    let kinds = "show, change, delete of four kinds, the rotation, an audience's key, and a person's password and logins";
-    assert_eq!(by_id.len(), 38, "{kinds}");
+    let kinds = "show, change, delete of four kinds, the rotation, an audience's key, and a person's password, logins and links";
+    assert_eq!(by_id.len(), 50, "{kinds}");
     let mut cells = 0;
     for operation in &by_id {
         let body = body(operation.root_id());

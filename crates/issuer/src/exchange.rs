@@ -392,6 +392,7 @@ impl Issuer {
             idle_seconds: rule.idle,
             rotated_at: now,
             ended: None,
+            connection: None,
         };
         let opening = Opening {
             stands_on: StandsOn::Key(entry.key.id.clone()),
@@ -399,6 +400,7 @@ impl Issuer {
             session: None,
             replaces: None,
             upgrade: None,
+            came_from: None,
         };
         Ok((token, opening))
     }

@@ -16,10 +16,12 @@ use crate::audit::ChainKey;
 use crate::budget::Budgets;
 use crate::checked_token::CheckedTokens;
 use crate::clock::Clock;
+use crate::connection::CONNECTIONS;
 use crate::denial::Floods;
 use crate::directory::{Directory, TenantEntry};
 use crate::mail::MAIL;
 use crate::news;
+use crate::outbound::Outbound;
 use crate::password::Hasher;
 use crate::pepper;
 use crate::random::Random;
@@ -75,6 +77,9 @@ pub enum OpenError {
     /// The machine gives no threads.
     #[error("the threads that check passwords could not be started: {0}")]
     Threads(#[from] std::io::Error),
+    /// What asks providers cannot work.
+    #[error("the client that asks providers could not be made: {0}")]
+    Outbound(String),
 }
 
 /// Decides. One for each process; cheap to share.
@@ -100,6 +105,8 @@ pub struct Issuer {
     pub(crate) places: Places,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) fetches: Fetches,
+    pub(crate) connection_vault: Vault,
+    pub(crate) outbound: Outbound,
 }
 
 impl Issuer {
@@ -119,6 +126,7 @@ impl Issuer {
         let directory = Arc::new(Directory::new(store.clone(), keys, settings.clone(), feeds.clone(), clock.clone()));
         let hasher = Hasher::start(settings.password_cost, settings.password_threads, random.clone())?;
         let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
+        let outbound = Outbound::new(&settings.outbound).map_err(|error| OpenError::Outbound(error.to_string()))?;
         Ok(Self {
             signing_vault: vault(SIGNING_KEYS)?,
             secrets_vault: secrets,
@@ -141,6 +149,8 @@ impl Issuer {
             places: Places::new(),
             feeds,
             fetches: Fetches::default(),
+            connection_vault: vault(CONNECTIONS)?,
+            outbound,
         })
     }
 

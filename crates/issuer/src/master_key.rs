@@ -7,9 +7,11 @@
 use claviger_store::id::TenantId;
 
 use crate::audit::{Actor, append};
+use crate::connection::{CONNECTIONS, secret_place};
 use crate::installation::{SECRETS, SIGNING_KEYS, place_of_secret};
 use crate::mail::{self, MAIL};
 use crate::signing_key::place;
+use crate::upstream::refresh_place;
 use crate::vault::{DoesNotOpen, MasterKey, Vault};
 use crate::{Failure, Fault, Issuer};
 
@@ -20,6 +22,16 @@ pub struct SealedAgain {
     pub changed: u64,
     /// Rows that were already.
     pub unchanged: u64,
+}
+
+impl SealedAgain {
+    /// One row. What was changed or removed by others meanwhile is theirs.
+    fn count(&mut self, changed: bool) {
+        match changed {
+            true => self.changed += 1,
+            false => self.unchanged += 1,
+        }
+    }
 }
 
 /// The value sealed under the new key; `None` if it is already.
@@ -38,10 +50,11 @@ impl Issuer {
         let vault = |purpose| Vault::new(new, purpose).map_err(|error| Fault::Internal(error.to_string()));
         let mut done = SealedAgain::default();
         let (new_vault, all) = (vault(SIGNING_KEYS)?, &self.signing_vault);
-        let new_mail = vault(MAIL)?;
+        let (new_mail, new_connections) = (vault(MAIL)?, vault(CONNECTIONS)?);
         for tenant in self.store.all_tenants().await? {
             self.seal_tenant_again(tenant, actor, &new_vault, all, &mut done).await?;
             self.seal_mail_again(tenant, &new_mail, &mut done).await?;
+            self.seal_connections_again(tenant, &new_connections, &mut done).await?;
         }
         let new_vault = vault(SECRETS)?;
         for secret in self.store.begin().await?.any_tenant().all_sealed_secrets().await? {
@@ -70,11 +83,45 @@ impl Issuer {
             let mut tx = self.store.begin_in(tenant).await?;
             let changed = tx.tenant(tenant).await?.seal_mail_again(&mail, &sealed).await?;
             tx.commit().await?;
-            // One that was sent meanwhile is gone.
-            match changed {
-                true => done.changed += 1,
-                false => done.unchanged += 1,
-            }
+            done.count(changed);
+        }
+        Ok(())
+    }
+
+    /// Secrets of connections, and the refresh tokens that providers gave. What a login under way has sealed lives for
+    /// minutes and is left: servers open it under the old key meanwhile.
+    async fn seal_connections_again(&self, tenant: TenantId, new: &Vault, done: &mut SealedAgain) -> Result<(), Failure> {
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let (connections, logins) = (scoped.connections().await?, scoped.connection_logins_with_secret().await?);
+        drop(tx);
+        for connection in connections {
+            let Some(sealed) = &connection.sealed_secret else { continue };
+            let place = secret_place(tenant, connection.id);
+            let changed = match again(new, &self.connection_vault, &place, sealed, self)? {
+                Some(sealed) => {
+                    let mut tx = self.store.begin_in(tenant).await?;
+                    let changed = tx.tenant(tenant).await?.seal_connection_again(&connection, &sealed).await?;
+                    tx.commit().await?;
+                    changed
+                }
+                None => false,
+            };
+            done.count(changed);
+        }
+        for login in logins {
+            let Some(sealed) = &login.sealed_refresh else { continue };
+            let place = refresh_place(tenant, login.connection, login.user);
+            let changed = match again(new, &self.connection_vault, &place, sealed, self)? {
+                Some(sealed) => {
+                    let mut tx = self.store.begin_in(tenant).await?;
+                    let changed = tx.tenant(tenant).await?.seal_connection_login_again(&login, &sealed).await?;
+                    tx.commit().await?;
+                    changed
+                }
+                None => false,
+            };
+            done.count(changed);
         }
         Ok(())
     }

@@ -357,6 +357,37 @@ pub(crate) struct Standing {
 impl Issuer {
     /// Uses a refresh token. What was decided is in the database before it is returned.
     pub async fn refresh(&self, refresh: Refresh<'_>) -> Result<Tokens, Failure> {
+        if let Err(failure) = self.recheck(&refresh, None).await {
+            REFRESHES.count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
+            return Err(failure);
+        }
+        self.refresh_unasked(refresh).await
+    }
+
+    /// Whether this token is one that would be used now. Nothing is decided by it.
+    pub(crate) async fn would_rotate(
+        &self,
+        token: &RefreshToken,
+        family: &TokenFamily,
+        refresh: &Refresh<'_>,
+    ) -> Result<bool, Failure> {
+        let mut tx = self.store.begin_in(token.tenant).await?;
+        let locked = tx.tenant(token.tenant).await?.lock_families(&[(token.family, token.generation)]).await?;
+        let rotation = Rotation {
+            family: token.family,
+            generation: token.generation,
+            macs: token.macs(&self.peppers),
+            client: Client::of(token.tenant, family, refresh.client),
+            window: TimeDelta::zero(),
+            came: Instant::now(),
+            prepared: None,
+            draft: self.family_draft(family, &refresh.request, locked.now),
+        };
+        Ok(matches!(judge_locked(&rotation, &locked), Verdict::Rotate | Verdict::Replace))
+    }
+
+    /// As [`Issuer::refresh`], without a word to the provider that the login came from.
+    pub(crate) async fn refresh_unasked(&self, refresh: Refresh<'_>) -> Result<Tokens, Failure> {
         let request = refresh.request.clone();
         let Asked { token, rotation, answer, wish_refused, family } = match self.ask(refresh).await {
             Ok(asked) => asked,

@@ -14,6 +14,7 @@ use crate::budget::Told;
 use crate::key_life::JWKS_MAX_AGE;
 use crate::key_request::KeyRequestRule;
 use crate::limits::KeyRule;
+use crate::outbound::OutboundSettings;
 use crate::password::{Cost, PasswordPolicy};
 use crate::requirement::{Policy, check_policies};
 use crate::resource::check_resources;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub password_cost: Cost,
     /// Threads that hash passwords; 0 is one for each core.
     pub password_threads: usize,
+    /// What may be asked of others.
+    pub outbound: OutboundSettings,
 }
 
 /// How many failures are looked at before attempts are refused unseen.

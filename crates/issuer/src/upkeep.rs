@@ -26,6 +26,7 @@ impl Issuer {
             let mut tx = self.store.begin_in(tenant).await?;
             let mut scoped = tx.tenant(tenant).await?;
             pruned += scoped.prune_attempts(now).await? + scoped.prune_tickets(now).await?;
+            pruned += scoped.prune_connections(now).await?;
             tx.commit().await?;
             pruned += self.prune_key_requests(tenant, now).await?;
         }

@@ -60,6 +60,11 @@ uuid_id!(
 );
 
 uuid_id!(
+    /// A connection to another's provider or directory.
+    ConnectionId
+);
+
+uuid_id!(
     /// A request for a developer key.
     KeyRequestId
 );

@@ -10,6 +10,7 @@ pub mod attempt;
 pub mod audience;
 pub mod audit;
 pub mod change;
+pub mod connection;
 mod database;
 mod error;
 pub mod id;

@@ -62,7 +62,7 @@ const OTHER_POLICIES: [&str; 11] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 30] = [
+const PRIVILEGES: [&str; 34] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -77,6 +77,11 @@ const PRIVILEGES: [&str; 30] = [
     "audit_entries | INSERT,SELECT",
     "audit_heads | INSERT,SELECT,UPDATE",
     "changes | DELETE,INSERT,SELECT",
+    // Unlinked, come back, ended, removed: gone.
+    "connection_links | DELETE,INSERT,SELECT",
+    "connection_logins | DELETE,INSERT,SELECT",
+    "connection_states | DELETE,INSERT,SELECT",
+    "connections | DELETE,INSERT,SELECT",
     "issued_tokens | INSERT,SELECT",
     // Whoever does not come any more is forgotten.
     "jwks_fetches | DELETE,INSERT,SELECT,UPDATE",
@@ -107,7 +112,21 @@ const PRIVILEGES: [&str; 30] = [
 ];
 
 /// What the application role may do to single columns.
-const COLUMN_PRIVILEGES: [&str; 12] = [
+const COLUMN_PRIVILEGES: [&str; 24] = [
+    // Who somebody is at a connection never changes, nor what a login is under way to.
+    "connection_links.profile | UPDATE",
+    "connection_links.used_at | UPDATE",
+    "connection_logins.asking_until | UPDATE",
+    "connection_logins.checked_at | UPDATE",
+    "connection_logins.sealed_refresh | UPDATE",
+    "connection_states.consumed_at | UPDATE",
+    // A name never becomes another, and a provider no directory.
+    "connections.disabled_at | UPDATE",
+    "connections.disabled_by | UPDATE",
+    "connections.sealed_secret | UPDATE",
+    "connections.settings | UPDATE",
+    "connections.title | UPDATE",
+    "connections.updated_at | UPDATE",
     // Which token it is, whose, and until when, stands for ever; only its end is added.
     "issued_tokens.revoked_at | UPDATE",
     "issued_tokens.revoked_by | UPDATE",
@@ -182,7 +201,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 25, "{walled:?}");
+    assert_eq!(walled.len(), 29, "{walled:?}");
     walled
 }
 

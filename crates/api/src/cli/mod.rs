@@ -4,6 +4,7 @@ mod app;
 mod audience;
 mod audit;
 mod config;
+mod connection;
 mod doctor;
 mod installation;
 mod key;
@@ -86,6 +87,9 @@ enum Command {
     /// The catalogue of scopes
     #[command(subcommand)]
     Scope(role::ScopeCommand),
+    /// Providers and directories that people log in through
+    #[command(subcommand)]
+    Connection(connection::Command),
     /// Tokens issued by hand
     #[command(subcommand)]
     Token(token::Command),
@@ -167,6 +171,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
         Command::Role(command) => role::run(command, &quiet(&overrides)?, output).await?,
         Command::Scope(command) => role::run_scope(command, &quiet(&overrides)?, output).await?,
+        Command::Connection(command) => connection::run(command, &quiet(&overrides)?, output).await?,
         Command::Token(command) => token::run(command, &quiet(&overrides)?, output).await?,
         Command::Keypair(command) => keypair::run(&command, output)?,
         Command::Audience(command) => audience::run(command, &quiet(&overrides)?, output).await?,

@@ -58,6 +58,7 @@ impl Operation {
             .replace("{link}", id)
             .replace("{request_id}", id)
             .replace("{login}", id)
+            .replace("{connection}", id)
             .replace("{slug}", tenant)
     }
 
@@ -71,7 +72,8 @@ impl Operation {
             .replace("{name}", "no:such-name")
             .replace("{link}", "no-such-link")
             .replace("{request_id}", "000000000000000000000000")
-            .replace("{login}", ABSENT_UUID);
+            .replace("{login}", ABSENT_UUID)
+            .replace("{connection}", ABSENT_UUID);
         match template.contains("/keys/") {
             true => template.replace("{id}", "no-such-key"),
             false => template.replace("{id}", ABSENT_UUID),

@@ -50,6 +50,7 @@ pub async fn server_that_hashes(password_cost: Cost, password_threads: usize) ->
         confirm_addresses: false,
         password_cost,
         password_threads,
+        outbound: Default::default(),
     };
     let store = Store::connect(&database.urls(), 8).await.unwrap();
     let open = Open { store, master_key: master_key.clone(), settings, clock: clock.clone(), random: Random::from_system() };

@@ -16,7 +16,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{KeptSecret, NewKey, SecretMac};
 use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
-use claviger_store::id::{ApplicationId, AudienceId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::connection::{Connection, ConnectionLogin, Purpose, State};
+use claviger_store::id::{
+    ApplicationId, AudienceId, ConnectionId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId,
+};
 use claviger_store::jwks_fetch::JwksFetch;
 use claviger_store::key_request::LinkKind;
 use claviger_store::password::PasswordHash;
@@ -317,6 +320,22 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let ticket = Ticket { holder: Holder::Key(key.clone()), scope: Vec::new(), origin: None };
     scoped.take_budget(&key, "rate", now, 1, 10).await.unwrap();
     scoped.create_ticket(SecretMac([6; 32]), &ticket, now, now + TimeDelta::minutes(1)).await.unwrap();
+    let connection = new_connection();
+    scoped.create_connection(&connection).await.unwrap();
+    scoped.create_connection_link(connection.id, "subject", user, now).await.unwrap();
+    let (id, mac) = (connection.id, [13; 32]);
+    let state = State {
+        mac,
+        connection: id,
+        browser: mac,
+        sealed: Vec::new(),
+        redirect_uri: String::new(),
+        return_to: None,
+        purpose: Purpose::Session,
+    };
+    scoped.create_connection_state(&state, now, now + TimeDelta::minutes(10)).await.unwrap();
+    let login = ConnectionLogin { id: session.id.0, connection: id, user, sealed_refresh: None, checked_at: now };
+    scoped.create_connection_login(&login).await.unwrap();
     // Off and on again: an entry among the revocations.
     for by in [Some("operator:test"), None] {
         assert!(scoped.set_key_disabled(&user_key, by, now).await.unwrap());
@@ -345,6 +364,21 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
 /// A user whose name is already folded and looks like nobody else's.
 pub fn new_user(id: UserId, username: &str) -> NewUser<'_> {
     NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[], scopes: &[] }
+}
+
+/// A connection to nowhere.
+pub fn new_connection() -> Connection {
+    Connection {
+        id: ConnectionId(uuid()),
+        name: "corp".into(),
+        title: "Corp".into(),
+        kind: "oidc".into(),
+        settings: serde_json::json!({}),
+        sealed_secret: None,
+        created_at: now(),
+        updated_at: now(),
+        disabled_at: None,
+    }
 }
 
 /// A family that lives for a day.
