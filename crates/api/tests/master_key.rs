@@ -13,7 +13,7 @@ mod binary_support;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use binary_support::{Home, Serving, free_port};
+use binary_support::{Home, Serving, free_port, run};
 
 const NEW: &str = "bmV3IG1hc3RlciBrZXksIDMyIGJ5dGVzIGxvbmchISE=\n";
 
@@ -31,6 +31,10 @@ async fn t29_the_master_key_is_changed_under_load_and_nothing_fails() {
     for slug in ["a", "b", "c"] {
         home.ok(&["tenant", "create", slug]);
     }
+    // A connection whose secret is sealed.
+    let provider = ["--issuer", "https://id.example.com", "--client-id", "us", "--secret-stdin", "corp"];
+    let made = run(home.command(&[&["connection", "create", "--tenant", "a"], &provider[..]].concat()), "hush hush");
+    assert_eq!(made.code, Some(0), "{made:?}");
     let rotate = ["master-key", "rotate", "--new-file", new.to_str().unwrap()];
     let begun = Instant::now();
     let (mut exchanges, mut counts) = (0, Vec::new());
@@ -50,8 +54,8 @@ async fn t29_the_master_key_is_changed_under_load_and_nothing_fails() {
         }
     };
     tokio::join!(working, changing);
-    // Two secrets of the installation, and a signing key of each tenant.
-    assert_eq!(counts, [(6, 0), (0, 6)], "done once, and again it finds nothing to do");
+    // Two secrets of the installation, a signing key of each tenant, and the connection's secret.
+    assert_eq!(counts, [(7, 0), (0, 7)], "done once, and again it finds nothing to do");
     assert!(exchanges > 10, "{exchanges}");
     let token = serving.token(&admin).await;
     serving.stop().await;
