@@ -174,7 +174,7 @@ async fn a_token_or_key_of_one_tenant_is_nobody_in_another() {
 }
 
 /// Every operation that is open to all. Whoever adds one adds it here, and says why.
-const OPEN: [&str; 13] = [
+const OPEN: [&str; 15] = [
     "showJwks",
     "showJwksInTenant",
     "showMetadataInTenant",
@@ -183,6 +183,8 @@ const OPEN: [&str; 13] = [
     "showPublicKeyInTenant",
     // Ids only, signed; a tenant may want a scope for it all the same.
     "followRevocationsInTenant",
+    "showStatusListInTenant",
+    "listStatusListsInTenant",
     "showHealth",
     "showReadiness",
     "showOpenApi",

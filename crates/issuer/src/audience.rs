@@ -25,7 +25,7 @@ pub(crate) const LONGEST_AUDIENCE: usize = 255;
 /// Most claims that a profile adds, and the most bytes that they may take as JSON.
 const MOST_EXTRA: (usize, usize) = (20, 2048);
 /// Claims with a meaning of their own, which a profile cannot make up.
-const RESERVED: [&str; 22] = [
+const RESERVED: [&str; 23] = [
     "iss",
     "sub",
     "aud",
@@ -48,6 +48,7 @@ const RESERVED: [&str; 22] = [
     "auth_time",
     "allowed_ips",
     "narrowed",
+    "status",
 ];
 
 /// What `sub` says.
@@ -151,6 +152,8 @@ pub struct Profile {
     pub static_key: bool,
     /// Its own keys are not in the tenant's JWK set.
     pub private_jwks: bool,
+    /// Its tokens have a place in a status list.
+    pub status_list: bool,
 }
 
 impl Default for Profile {
@@ -168,6 +171,7 @@ impl Default for Profile {
             own_key: false,
             static_key: false,
             private_jwks: false,
+            status_list: false,
         }
     }
 }

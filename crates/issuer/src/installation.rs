@@ -29,6 +29,7 @@ use crate::secret::Peppers;
 use crate::settings::Settings;
 use crate::throttle::Counter;
 use crate::usage::Uses;
+use crate::status_list::Lists;
 use crate::vault::{MasterKey, Vault};
 use crate::verifier_watch::Fetches;
 
@@ -99,6 +100,7 @@ pub struct Issuer {
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
     pub(crate) feeds: Arc<Feeds>,
+    pub(crate) lists: Lists,
     pub(crate) fetches: Fetches,
 }
 
@@ -140,6 +142,7 @@ impl Issuer {
             hasher,
             places: Places::new(),
             feeds,
+            lists: Lists::new(),
             fetches: Fetches::default(),
         })
     }
