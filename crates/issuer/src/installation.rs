@@ -27,9 +27,9 @@ use crate::record::Recorder;
 use crate::revocation_feed::Feeds;
 use crate::secret::Peppers;
 use crate::settings::Settings;
+use crate::status_list::Lists;
 use crate::throttle::Counter;
 use crate::usage::Uses;
-use crate::status_list::Lists;
 use crate::vault::{MasterKey, Vault};
 use crate::verifier_watch::Fetches;
 

@@ -102,7 +102,7 @@ struct Made {
 impl Made {
     /// Whether it may be told again.
     fn is_current(&self, news: u64, step: i64, trusted: bool, now: Instant) -> bool {
-        trusted && (self.news == news && self.step == step || now.saturating_duration_since(self.at) < JUST_MADE)
+        trusted && self.step == step && (self.news == news || now.saturating_duration_since(self.at) < JUST_MADE)
     }
 }
 
@@ -181,7 +181,8 @@ impl Issuer {
         let cell = self.lists.0.get_with(place, Arc::default);
         let mut made = cell.lock().await;
         let (news, step) = (self.feeds.news(), self.clock.now().timestamp() / SHARED_FOR);
-        if let Some(made) = made.as_ref().filter(|made| made.is_current(news, step, self.directory.is_trusted(), Instant::now())) {
+        if let Some(made) = made.as_ref().filter(|made| made.is_current(news, step, self.directory.is_trusted(), Instant::now()))
+        {
             return Ok(made.jws.clone());
         }
         // From before the question to the database, so that nothing is taken for known that came meanwhile.
@@ -273,7 +274,7 @@ mod tests {
         let later = at + Duration::from_secs(1);
         assert!(made.is_current(7, 100, true, later));
         assert!(!made.is_current(8, 100, true, later), "something was revoked");
-        assert!(!made.is_current(7, 101, true, later), "it says when it was made");
+        assert!(!made.is_current(7, 101, true, at), "it says when it was made");
         assert!(made.is_current(8, 100, true, at + Duration::from_millis(249)));
         assert!(!made.is_current(7, 100, false, at));
     }

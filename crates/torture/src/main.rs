@@ -13,6 +13,7 @@ mod cluster;
 mod database_proxy;
 mod history;
 mod http;
+mod keys;
 mod load;
 mod parts;
 mod plan;
@@ -52,6 +53,9 @@ struct Args {
     /// A minute instead of ten
     #[arg(long)]
     short: bool,
+    /// Signing keys follow each other under faults (T06), instead of refresh tokens
+    #[arg(long, conflicts_with = "only")]
+    keys: bool,
     /// This part alone; may be given again
     #[arg(long, value_enum, ignore_case = true, value_name = "PART")]
     only: Vec<Part>,
@@ -83,6 +87,9 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     }
     let log = args.log.clone().unwrap_or_else(|| beside.with_file_name("torture"));
     let seed = args.seed.unwrap_or_else(any_seed);
+    if args.keys {
+        return torture_keys(args, &claviger, &log, seed);
+    }
     let sizes = if args.short { Sizes::short() } else { Sizes::full() };
     say(&format!("seed {seed}; to repeat it: make torture ARGS=\"--seed {seed}{}\"", if args.short { " --short" } else { "" }));
 
@@ -101,6 +108,26 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let verdict = if report.passed() { "PASS" } else { "FAIL" };
     say(&format!("\n{}\nseed {seed}, every call in {}\n{verdict}", report.text(), kept.path.display()));
     Ok(report.passed())
+}
+
+fn torture_keys(args: &Args, claviger: &Path, log: &Path, seed: u64) -> anyhow::Result<bool> {
+    let sizes = keys::Sizes::new(args.short);
+    say(&format!(
+        "seed {seed}; to repeat it: make torture-keys ARGS=\"--seed {seed}{}\"",
+        if args.short { " --short" } else { "" }
+    ));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (text, passed) = runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            found = keys::torture(claviger, log, seed, sizes) => found,
+            _ = terminate.recv() => bail!("terminated"),
+            _ = interrupt.recv() => bail!("interrupted"),
+            () = tokio::time::sleep(sizes.deadline()) => bail!("not at an end after {:?}: something hangs", sizes.deadline()),
+        }
+    })?;
+    say(&format!("\n{text}seed {seed}\n{}", if passed { "PASS" } else { "FAIL" }));
+    Ok(passed)
 }
 
 async fn torture(

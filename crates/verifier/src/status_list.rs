@@ -143,12 +143,7 @@ impl StatusLists {
         slots.entry(uri.to_owned()).or_default().clone()
     }
 
-    async fn list(
-        &self,
-        uri: &str,
-        published: &Published,
-        credential: Option<&HeaderValue>,
-    ) -> Result<Arc<List>, Refused> {
+    async fn list(&self, uri: &str, published: &Published, credential: Option<&HeaderValue>) -> Result<Arc<List>, Refused> {
         let slot = self.slot(uri);
         let now = || (published.clock)();
         let fresh = || slot.kept().filter(|list| now() < list.stale_at);

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn who_accepts_anything_accepts_a_jwt() {
-        for accept in [None, Some("*/*"), Some("application/statuslist+jwt"), Some("text/html, Application/StatusList+JWT;q=0.5")] {
+        for accept in [None, Some("*/*"), Some("application/statuslist+jwt"), Some("text/html, Application/StatusList+JWT;q=0.5")]
+        {
             assert!(takes_jwt(accept), "{accept:?}");
         }
         assert!(!takes_jwt(Some("application/statuslist+cwt")));
