@@ -410,6 +410,22 @@ impl Issuer {
         Ok(keys.iter().map(|key| view(key, rule)).collect::<Result<_, _>>()?)
     }
 
+    /// A tenant that publishes a key whose pair was published as an example: whoever reads it can sign.
+    pub async fn tenant_with_sample_key(&self) -> Result<Option<String>, Failure> {
+        for tenant in self.store.all_tenants().await? {
+            let mut tx = self.store.begin_in(tenant).await?;
+            let keys = tx.tenant(tenant).await?.signing_keys().await?;
+            let is_sample = |key: &SigningKey| {
+                let public = PublicKey::new(key.algorithm, &key.public_key);
+                is_published(key) && public.is_ok_and(|public| public.is_published_sample())
+            };
+            if keys.iter().any(is_sample) {
+                return Ok(tx.any_tenant().tenant_by_id(tenant).await?.map(|row| row.slug));
+            }
+        }
+        Ok(None)
+    }
+
     /// Rotates, the tenant's keys or those of one audience: publishes a next key, or, when there is one that was published
     /// long enough, lets it sign. In an emergency a new key signs at once, every key that could sign is withdrawn, and
     /// nothing that they signed counts any more.

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use claviger_issuer::Issuer;
 use claviger_issuer::acting::ActingRule;
 use claviger_issuer::application::NewApplication;
@@ -45,6 +45,14 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: &Config, listener: TcpListener, installation: &Installation) -> anyhow::Result<()> {
     let issuer = &installation.issuer;
     issuer.make_room().await?;
+    if config.is_production()
+        && let Some(slug) = issuer.tenant_with_sample_key().await?
+    {
+        bail!(
+            "the tenant {slug} publishes a signing key whose pair was published as an example, so that everybody can sign \
+             for it: `claviger signing-key rotate --tenant {slug} --emergency` withdraws it"
+        );
+    }
     if installation.is_private() && !config.is_production() {
         first_start(issuer).await?;
     }
