@@ -423,10 +423,12 @@ impl Issuer {
 
     /// The key that signs for an audience, or the one that will: `None` if there is none.
     pub async fn audience_key(&self, tenant: TenantId, id: AudienceId, next: bool) -> Result<Option<PublicKey>, Failure> {
-        let own = self.find_audience(tenant, id).await?.profile.own_key.then_some(id);
+        let profile = self.find_audience(tenant, id).await?.profile;
+        let own = profile.own_key.then_some(id);
         let state = if next { "next" } else { "active" };
         let keys = self.list_signing_keys(tenant).await?;
-        Ok(keys.into_iter().find(|key| key.audience == own && key.state == state).map(|key| key.public))
+        let key = keys.into_iter().find(|key| key.audience == own && key.state == state).map(|key| key.public);
+        Ok(key.map(|key| if own.is_some() { key.named(profile.algorithm) } else { key }))
     }
 }
 

@@ -10,7 +10,7 @@
 //! servers are the real program; the lead is set beneath its settings' lower limit, in the table; what a retired key waits
 //! for is told to Postgres as over by moving that key's times back.
 
-mod rig;
+pub(crate) mod rig;
 mod switchboard;
 mod verifiers;
 

@@ -164,6 +164,18 @@ impl Rig {
         (self.forged_kid.clone(), format!("{signed}.{signature}"))
     }
 
+    /// A request by which the holder of a token calls it back (RFC 7009).
+    pub(crate) fn revocation(&self, jwt: &str) -> Vec<u8> {
+        // Nothing in a token needs escaping in a form.
+        let body = format!("token={jwt}");
+        format!(
+            "POST /t/{SLUG}/v1/token/revoke HTTP/1.1\r\nHost: torture\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+
     /// What must never be in a log.
     pub(crate) fn confessions(&self) -> Vec<String> {
         self.servers.iter().flat_map(Server::confessions).collect()
