@@ -109,6 +109,11 @@ torture: setup ## kill, cut and hang up under load: is a refresh-token rotation 
 	cargo build $(LOCKED) --bin claviger --bin torture
 	$(TARGET_DIR)/debug/torture $(ARGS)
 
+.PHONY: torture-keys
+torture-keys: setup ## rotate signing keys while servers are killed: does a verifier refuse a good token, or take a bad one? (ARGS=--short for a minute)
+	cargo build $(LOCKED) --bin claviger --bin torture
+	$(TARGET_DIR)/debug/torture --keys $(ARGS)
+
 .PHONY: clean
 clean: ## remove target and the data of `make run`
 	scripts/remove-data-dir $(DATA_DIR)

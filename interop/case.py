@@ -12,6 +12,7 @@ TENANT = os.environ["TENANT"]
 ISSUER = os.environ["ISSUER"]
 METADATA = f"{ISSUER}/.well-known/oauth-authorization-server"
 RESOURCE = os.environ["RESOURCE"]
+ALGORITHMS = os.environ["ALGORITHMS"].split()  # each of an audience of that name in lower case
 
 
 def key(name):

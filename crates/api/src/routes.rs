@@ -108,6 +108,8 @@ pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
         .service(request_pages::show_claim)
         .service(request_pages::claim)
         .service(v1::revocations::show)
+        .service(v1::status_lists::show)
+        .service(v1::status_lists::list)
         .service(well_known::metadata)
         .service(login_page::show)
         .service(login_page::sign_in)

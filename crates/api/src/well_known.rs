@@ -120,6 +120,7 @@ fn metadata_of(tenant: &TenantEntry, now: DateTime<Utc>) -> HttpResponse {
         "revocation_endpoint": format!("{issuer}/v1/token/revoke"),
         "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
         "revocations_endpoint": format!("{issuer}/v1/revocations"),
+        "status_list_aggregation_endpoint": format!("{issuer}/v1/status-lists"),
         "introspection_endpoint": format!("{issuer}/v1/introspect"),
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         // Required by RFC 8414 §2; there is no authorization endpoint.

@@ -174,7 +174,7 @@ async fn a_token_or_key_of_one_tenant_is_nobody_in_another() {
 }
 
 /// Every operation that is open to all. Whoever adds one adds it here, and says why.
-const OPEN: [&str; 13] = [
+const OPEN: [&str; 14] = [
     "showJwks",
     "showJwksInTenant",
     "showMetadataInTenant",
@@ -183,6 +183,7 @@ const OPEN: [&str; 13] = [
     "showPublicKeyInTenant",
     // Ids only, signed; a tenant may want a scope for it all the same.
     "followRevocationsInTenant",
+    "listStatusListsInTenant",
     "showHealth",
     "showReadiness",
     "showOpenApi",
@@ -193,7 +194,9 @@ const OPEN: [&str; 13] = [
 ];
 
 /// Operations that take proof of their own, and what they answer to whoever has none.
-const PROOF_OF_THEIR_OWN: [(&str, u16); 23] = [
+const PROOF_OF_THEIR_OWN: [(&str, u16); 24] = [
+    // Open as the revocations are; here there is none of that id.
+    ("showStatusList", 404),
     ("revokePresentedKey", 401),
     ("createAuthentication", 404),
     ("logIn", 422),

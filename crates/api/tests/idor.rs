@@ -161,7 +161,7 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 42] = [
+const WITHOUT_IDS: [&str; 43] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
@@ -185,6 +185,8 @@ const WITHOUT_IDS: [&str; 42] = [
     "createMyKey",
     // A number of the tenant's own list.
     "followRevocations",
+    // A time, which is never taken.
+    "showStatusList",
     // Of the public.
     "requestKey",
     // A word about what the path names.

@@ -100,3 +100,102 @@ async fn a_master_key_can_come_from_a_command() {
         home.run_with(&["tenant", "list"], &[("CLAVIGER_MASTER_KEY_COMMAND", "cat key"), ("CLAVIGER_MASTER_KEY", key.trim())]);
     assert!(both.err.contains("give one of"), "{both:?}");
 }
+
+#[tokio::test]
+async fn t29_a_change_that_is_killed_again_and_again_is_taken_up_and_waiting_mail_goes_along() {
+    let home = Home::new();
+    let new = home.file("new.key");
+    fs::write(&new, NEW).unwrap();
+    let port = free_port();
+    let mut command = home.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]);
+    command.env("CLAVIGER_OTHER_MASTER_KEY_FILES", format!("[{new:?}]"));
+    // Nobody takes mail there: it waits.
+    command.env("CLAVIGER_MAIL__SMTP_URL", format!("smtp://127.0.0.1:{}", free_port()));
+    command.env("CLAVIGER_MAIL__FROM", "Claviger <no-reply@example.com>");
+    let serving = Serving::start(command, port).await;
+    let admin = serving.admin();
+    for number in 0..80 {
+        let body = serde_json::json!({ "slug": format!("t{number}") });
+        let made = serving.http.post(serving.url("/v1/tenants")).header("Authorization", admin.basic()).json(&body);
+        assert_eq!(made.send().await.unwrap().status(), 201);
+    }
+    const MAILS: i64 = 3;
+    for number in 0..MAILS {
+        let body = serde_json::json!({ "app_name": "a", "email": format!("dev{number}@example.com") });
+        let asked = serving.http.post(serving.url(&format!("/t/t{number}/v1/key-requests"))).json(&body);
+        assert_eq!(asked.send().await.unwrap().status(), 202);
+    }
+    let mut superuser = home.superuser().await;
+    let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM mail_outbox").fetch_one(&mut superuser).await.unwrap();
+    assert_eq!(waiting, MAILS);
+
+    let rotate = ["master-key", "rotate", "--new-file", new.to_str().unwrap(), "--output", "json"];
+    let (mut kills, mut patience) = (0, Duration::from_millis(50));
+    let told = loop {
+        let mut child = tokio::process::Command::from(home.command(&rotate));
+        let child = child.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        // Dropped, it is killed (SIGKILL), wherever it is.
+        match tokio::time::timeout(patience, child.wait_with_output()).await {
+            Ok(said) => break said.unwrap(),
+            Err(_) => kills += 1,
+        }
+        assert_eq!(serving.exchange(&admin).await.status(), 201, "whatever was left half done, it is served");
+        patience += Duration::from_millis(20);
+    };
+    assert!(told.status.success());
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    let (changed, unchanged) = (told["changed"].as_i64().unwrap(), told["unchanged"].as_i64().unwrap());
+    // The keys of 80 tenants and the default one, two secrets of the installation, and what waits.
+    assert_eq!(changed + unchanged, 81 + 2 + MAILS, "{told}");
+    assert!(kills > 0 && unchanged > 0, "{kills} kills left {unchanged} done: nothing was taken up");
+    let trail: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_entries WHERE action = 'master_key.rotate'")
+        .fetch_one(&mut superuser)
+        .await
+        .unwrap();
+    assert_eq!(trail, 81, "of each tenant once");
+    sqlx::query("UPDATE mail_outbox SET next_try_at = now()").execute(&mut superuser).await.unwrap();
+    drop(superuser);
+    serving.stop().await;
+
+    // The new key alone opens all of it: every tenant signs, and the mail is sent.
+    fs::write(home.master_key(), NEW).unwrap();
+    let serving = home.serve().await;
+    for number in 0..80 {
+        let answer = serving.http.get(serving.url(&format!("/t/t{number}/.well-known/jwks.json"))).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let outbox = home.data_dir().join("outbox");
+    let sent = || fs::read_dir(&outbox).map_or(0, |entries| i64::try_from(entries.count()).unwrap());
+    binary_support::wait_until("the mail is sent", async || sent() == MAILS).await;
+    home.ok(&["audit", "verify"]);
+}
+
+#[tokio::test]
+async fn t29_production_does_not_start_with_a_signing_key_that_everybody_can_read() {
+    let home = Home::new();
+    home.ok(&["tenant", "create", "acme"]);
+    let sample = home.file("sample.key");
+    // The example of RFC 8037, appendix A.
+    fs::write(&sample, "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=").unwrap();
+    home.ok(&["signing-key", "import", "--tenant", "acme", "--now", "--file", sample.to_str().unwrap()]);
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let production = |key: &str| {
+        let mut command = home.command(&["serve", "--listen", &listen]);
+        command.envs([
+            ("CLAVIGER_PRODUCTION", "true"),
+            ("CLAVIGER_PUBLIC_URL", "https://id.example.com"),
+            ("CLAVIGER_MASTER_KEY", key),
+        ]);
+        command
+    };
+    let key = fs::read_to_string(home.master_key()).unwrap();
+    let said = binary_support::run(production(key.trim()), "");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.err.contains("acme") && said.err.contains("published as an example") && said.err.contains("--emergency"),
+        "{said:?}"
+    );
+    home.ok(&["signing-key", "rotate", "--tenant", "acme", "--emergency"]);
+    Serving::start(production(key.trim()), port).await.stop().await;
+}

@@ -101,9 +101,10 @@ async fn scenario_68_p30_every_id_of_another_tenant_answers_exactly_like_an_abse
     let a = House::of(&server, "a").await;
     let b = House::of(&server, "b").await;
     let before = b.everything().await;
-    // But a person's own logins and keys, which no key reaches, and requests for keys: `idor.rs` asks for these.
+    // But a person's own logins and keys, which no key reaches, and requests for keys: `idor.rs` asks for these; and status
+    // lists, which are for everybody: `status_lists.rs`.
     let is_of_this_kind = |one: &Operation| {
-        let elsewhere = ["/v1/me/", "/v1/key-requests/"].iter().any(|place| one.template.contains(place));
+        let elsewhere = ["/v1/me/", "/v1/key-requests/", "/v1/status-lists/"].iter().any(|place| one.template.contains(place));
         one.template.contains("{id}") && !elsewhere
     };
     let by_id: Vec<_> = operations().into_iter().filter(is_of_this_kind).collect();

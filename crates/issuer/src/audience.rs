@@ -25,7 +25,7 @@ pub(crate) const LONGEST_AUDIENCE: usize = 255;
 /// Most claims that a profile adds, and the most bytes that they may take as JSON.
 const MOST_EXTRA: (usize, usize) = (20, 2048);
 /// Claims with a meaning of their own, which a profile cannot make up.
-const RESERVED: [&str; 22] = [
+const RESERVED: [&str; 23] = [
     "iss",
     "sub",
     "aud",
@@ -48,6 +48,7 @@ const RESERVED: [&str; 22] = [
     "auth_time",
     "allowed_ips",
     "narrowed",
+    "status",
 ];
 
 /// What `sub` says.
@@ -151,6 +152,8 @@ pub struct Profile {
     pub static_key: bool,
     /// Its own keys are not in the tenant's JWK set.
     pub private_jwks: bool,
+    /// Its tokens have a place in a status list.
+    pub status_list: bool,
 }
 
 impl Default for Profile {
@@ -168,6 +171,7 @@ impl Default for Profile {
             own_key: false,
             static_key: false,
             private_jwks: false,
+            status_list: false,
         }
     }
 }
@@ -419,10 +423,12 @@ impl Issuer {
 
     /// The key that signs for an audience, or the one that will: `None` if there is none.
     pub async fn audience_key(&self, tenant: TenantId, id: AudienceId, next: bool) -> Result<Option<PublicKey>, Failure> {
-        let own = self.find_audience(tenant, id).await?.profile.own_key.then_some(id);
+        let profile = self.find_audience(tenant, id).await?.profile;
+        let own = profile.own_key.then_some(id);
         let state = if next { "next" } else { "active" };
         let keys = self.list_signing_keys(tenant).await?;
-        Ok(keys.into_iter().find(|key| key.audience == own && key.state == state).map(|key| key.public))
+        let key = keys.into_iter().find(|key| key.audience == own && key.state == state).map(|key| key.public);
+        Ok(key.map(|key| if own.is_some() { key.named(profile.algorithm) } else { key }))
     }
 }
 

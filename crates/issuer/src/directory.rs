@@ -286,8 +286,8 @@ impl Directory {
         let now = self.clock.steady();
         let known_since = |key: &SigningKey| self.known_keys.get_with((id, key.kid.clone()), || now);
         let profiles = audiences.into_iter().map(|row| Ok((profile(&row)?, row))).collect::<Result<Vec<_>, Fault>>()?;
-        let is_private = |audience| profiles.iter().any(|(profile, row)| row.id == audience && profile.private_jwks);
-        let opened = signing_key::open(id, kept, settings.signing(), &self.vault, known_since, is_private)
+        let profile_of = |audience| profiles.iter().find(|(_, row)| row.id == audience).map(|(profile, _)| profile.clone());
+        let opened = signing_key::open(id, kept, settings.signing(), &self.vault, known_since, profile_of)
             .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
         let Opened { ring, mut audience_rings, published } = opened;
         let with_ring = |(profile, row): (Profile, Audience)| {

@@ -10,7 +10,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{KeptSecret, StoredSecret};
 use claviger_store::audit::TokenRow;
 use claviger_store::id::{FamilyId, Owner};
-use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
 use claviger_store::password::PasswordHash;
 use claviger_store::token_family::{Principal, TokenFamily};
 use secrecy::SecretString;
@@ -22,7 +21,7 @@ use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
 use crate::login::{self, new_family};
 use crate::measure::EXCHANGES;
-use crate::mint::{Grant, mint, mint_for};
+use crate::mint::{Grant, mint};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
 use crate::refresh_token::RefreshToken;
@@ -59,8 +58,8 @@ pub struct Exchange<'a> {
 pub struct Granted {
     /// The compact serialisation.
     pub jwt: String,
-    /// Seconds that it lives.
-    pub expires_in: i64,
+    /// Seconds that it lives; `None` for one without an end.
+    pub expires_in: Option<i64>,
     /// What it allows, space-separated; `None` for nothing.
     pub scope: Option<String>,
     /// A refresh token, where the key's setting gives one.
@@ -260,10 +259,10 @@ impl Issuer {
             allowed_ips: &entry.limits.allowed_ips,
             narrowed: false,
             lifetime: (!audience.profile.omit_exp).then(|| audience.profile.lifetime.unwrap_or(usual)),
-            // There is room in the record for no token that ends later than this, and ends.
-            not_after: entry.key.expires_at.map(|end| end.min(now + TimeDelta::seconds(LONGEST_TOKEN_LIFETIME.into()))),
+            // One without an end says none, also where its key has one: when that comes, it is told as a revocation.
+            not_after: entry.key.expires_at.filter(|_| !audience.profile.omit_exp),
         };
-        let minted = mint_for(tenant.signer_for(audience, &self.clock)?, audience, &grant, now, &self.random)?;
+        let minted = self.mint_for_audience(tenant, audience, &grant, now).await?;
         let scope = scope.to_string();
         let detail = json!({ "scope": scope, "audience": audience.row.id });
         let mut draft = self.exchange_draft(entry, Outcome::Ok, request, detail, now);
@@ -279,7 +278,7 @@ impl Issuer {
         };
         let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
         self.recorder.record(entry.tenant, written).await?;
-        let expires_in = (minted.expires_at - minted.issued_at).num_seconds();
+        let expires_in = minted.expires_in();
         let scope = Some(scope).filter(|scope| !scope.is_empty());
         Ok(Granted { jwt: minted.jwt, expires_in, scope, refresh_token: None })
     }
@@ -352,7 +351,7 @@ impl Issuer {
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };
-        let expires_in = (minted.expires_at - minted.issued_at).num_seconds();
+        let expires_in = minted.expires_in();
         let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
         let refresh_token = match opening {
             Some((token, opening)) => {

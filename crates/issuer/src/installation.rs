@@ -29,6 +29,7 @@ use crate::record::Recorder;
 use crate::revocation_feed::Feeds;
 use crate::secret::Peppers;
 use crate::settings::Settings;
+use crate::status_list::Lists;
 use crate::throttle::Counter;
 use crate::usage::Uses;
 use crate::vault::{MasterKey, Vault};
@@ -104,6 +105,7 @@ pub struct Issuer {
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
     pub(crate) feeds: Arc<Feeds>,
+    pub(crate) lists: Lists,
     pub(crate) fetches: Fetches,
     pub(crate) connection_vault: Vault,
     pub(crate) outbound: Outbound,
@@ -148,6 +150,7 @@ impl Issuer {
             hasher,
             places: Places::new(),
             feeds,
+            lists: Lists::new(),
             fetches: Fetches::default(),
             connection_vault: vault(CONNECTIONS)?,
             outbound,

@@ -13,6 +13,7 @@ use claviger_verifier::{KeySet, KeySetError};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::audience::AlgorithmName;
 use crate::random::Random;
 use crate::vault::DoesNotOpen;
 
@@ -198,6 +199,8 @@ pub(crate) fn encoded_header(typ: &str, alg: &str, kid: &str) -> String {
 pub struct PublicKey {
     kid: String,
     algorithm: Algorithm,
+    /// `alg` as its tokens have it.
+    name: &'static str,
     raw: Vec<u8>,
 }
 
@@ -212,9 +215,14 @@ impl PublicKey {
         if raw.len() != length {
             return Err(NotAPair);
         }
-        let mut key = Self { kid: String::new(), algorithm, raw: raw.to_vec() };
+        let mut key = Self { kid: String::new(), algorithm, name: algorithm.name(), raw: raw.to_vec() };
         key.kid = key.thumbprint();
         Ok(key)
+    }
+
+    /// The same, of an audience whose tokens name its algorithm so: a strict reader takes no key whose `alg` is another's.
+    pub(crate) fn named(self, name: AlgorithmName) -> Self {
+        Self { name: name.name(), ..self }
     }
 
     /// Its RFC 7638 thumbprint, which is its `kid`.
@@ -295,7 +303,7 @@ impl PublicKey {
         let mut jwk: serde_json::Map<_, _> =
             self.essence().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         jwk.insert("kid".into(), self.kid.clone().into());
-        jwk.insert("alg".into(), self.algorithm.name().into());
+        jwk.insert("alg".into(), self.name.into());
         jwk.insert("use".into(), "sig".into());
         jwk.into()
     }

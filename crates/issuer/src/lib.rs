@@ -59,6 +59,7 @@ pub mod session;
 pub mod settings;
 pub mod signing_key;
 pub mod standing;
+pub mod status_list;
 pub mod tenant;
 mod throttle;
 mod ticket;

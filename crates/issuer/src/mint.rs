@@ -14,6 +14,7 @@ use crate::audience::{AudienceEntry, Claim, Profile, SubjectIs, permissions};
 use crate::key_pair::{Signer, encoded_header};
 use crate::random::Random;
 use crate::scope::ScopeSet;
+use crate::status_list::StatusClaim;
 
 /// What was granted to whom.
 pub struct Grant<'a> {
@@ -59,6 +60,13 @@ pub struct Minted {
     pub issued_at: DateTime<Utc>,
     /// `exp`, in whole seconds; for a token without an end, what it is kept under.
     pub expires_at: DateTime<Utc>,
+}
+
+impl Grant<'_> {
+    /// When a token that is made now ends: no later than what it stands on, and at least a second after `iat`.
+    pub(crate) fn ends(&self, now: DateTime<Utc>) -> Option<i64> {
+        ends(now.timestamp(), self.lifetime, self.not_after)
+    }
 }
 
 impl Minted {
@@ -109,7 +117,7 @@ struct Act<'a> {
 pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Random) -> Result<Minted, Fault> {
     let id = TokenId(random.uuid_at(now));
     let iat = now.timestamp();
-    let exp = ends(iat, grant.lifetime, grant.not_after);
+    let exp = grant.ends(now);
     let claims = Claims {
         iss: grant.issuer,
         sub: grant.subject,
@@ -138,12 +146,12 @@ pub(crate) fn mint_for(
     audience: &AudienceEntry,
     grant: &Grant<'_>,
     now: DateTime<Utc>,
-    random: &Random,
+    id: TokenId,
+    status: Option<&StatusClaim>,
 ) -> Result<Minted, Fault> {
     let Profile { subject, claims: wanted, extra, omit_aud, algorithm, .. } = &audience.profile;
-    let id = TokenId(random.uuid_at(now));
     let iat = now.timestamp();
-    let exp = ends(iat, grant.lifetime, grant.not_after);
+    let exp = grant.ends(now);
     let mut claims = extra.clone();
     let mut claim = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -162,6 +170,7 @@ pub(crate) fn mint_for(
     claim("exp", exp.map(Value::from));
     claim("iat", Some(iat.into()));
     claim("jti", Some(id.to_string().into()));
+    claim("status", status.map(StatusClaim::to_json));
     // A limit goes with every token, whatever the shape.
     let networks = || grant.allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>();
     claim("allowed_ips", (!grant.allowed_ips.is_empty()).then(|| networks().into()));
@@ -182,7 +191,6 @@ pub(crate) fn mint_for(
     Ok(minted(signed(signer, &header, &claims)?, id, iat, exp))
 }
 
-/// `exp`: no later than what it stands on, and at least a second after `iat`.
 fn ends(iat: i64, lifetime: Option<i32>, not_after: Option<DateTime<Utc>>) -> Option<i64> {
     let exp = lifetime.map(|seconds| iat + i64::from(seconds));
     match not_after {
@@ -192,8 +200,17 @@ fn ends(iat: i64, lifetime: Option<i32>, not_after: Option<DateTime<Utc>>) -> Op
 }
 
 fn minted(jwt: String, id: TokenId, iat: i64, exp: Option<i64>) -> Minted {
-    let seconds = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-    Minted { jwt, id, issued_at: seconds(iat), expires_at: seconds(exp.unwrap_or(UNENDING)) }
+    Minted { jwt, id, issued_at: in_seconds(iat), expires_at: kept_until(exp) }
+}
+
+/// What a token is kept under: its `exp`, or the end of time.
+pub(crate) fn kept_until(exp: Option<i64>) -> DateTime<Utc> {
+    in_seconds(exp.unwrap_or(UNENDING))
+}
+
+/// A time in whole seconds since 1970.
+pub(crate) fn in_seconds(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
 }
 
 /// Signs something that is no access token: a compact JWS (RFC 7515 §7.1) of that `typ`, under the algorithm's usual name.

@@ -174,7 +174,7 @@ impl Feeds {
     }
 
     /// The count of news now, for who does not wait.
-    fn news(&self) -> u64 {
+    pub(crate) fn news(&self) -> u64 {
         self.waiting().news
     }
 
@@ -262,9 +262,22 @@ impl Issuer {
         Ok(batch)
     }
 
+    /// Writes down which keys of a tenant ended by themselves: then no row changes, so whoever asks what is revoked looks
+    /// first. Other servers hear of it.
+    pub(crate) async fn note_ended_keys(&self, tenant: TenantId, now: DateTime<Utc>) -> Result<(), Failure> {
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        if scoped.has_unnoted_end(now).await? {
+            scoped.note_ends(now).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
     async fn make_batch(&self, tenant: TenantId, since: Option<i64>) -> Result<Arc<Batch>, Failure> {
         let now = self.clock.now();
         let entry = self.directory.tenant(tenant).await?.ok_or_else(|| Fault::Internal("a tenant that is gone".into()))?;
+        self.note_ended_keys(tenant, now).await?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let mut since = since;

@@ -103,15 +103,19 @@ pub(crate) fn open(
     rule: SigningRule,
     vault: &Vault,
     known_since: impl Fn(&SigningKey) -> Duration,
-    is_private: impl Fn(AudienceId) -> bool,
+    profile_of: impl Fn(AudienceId) -> Option<Profile>,
 ) -> Result<Opened, DoesNotOpen> {
     let mut rings = BTreeMap::from([(None, Vec::new())]);
     let mut active = None;
     let mut jwks = Vec::new();
     let (mut keys, mut all_keys) = (KeySet::new(), KeySet::new());
     for key in kept.iter().filter(|key| is_published(key)) {
-        let public = PublicKey::new(key.algorithm, &key.public_key).map_err(|_| DoesNotOpen)?;
-        if !key.audience.is_some_and(&is_private) {
+        let mut public = PublicKey::new(key.algorithm, &key.public_key).map_err(|_| DoesNotOpen)?;
+        let profile = key.audience.and_then(&profile_of);
+        if let Some(profile) = &profile {
+            public = public.named(profile.algorithm);
+        }
+        if !profile.is_some_and(|profile| profile.private_jwks) {
             jwks.push(public.jwk());
         }
         public.insert_into(&mut all_keys).map_err(|_| DoesNotOpen)?;
@@ -410,6 +414,22 @@ impl Issuer {
         Ok(keys.iter().map(|key| view(key, rule)).collect::<Result<_, _>>()?)
     }
 
+    /// A tenant that publishes a key whose pair was published as an example: whoever reads it can sign.
+    pub async fn tenant_with_sample_key(&self) -> Result<Option<String>, Failure> {
+        for tenant in self.store.all_tenants().await? {
+            let mut tx = self.store.begin_in(tenant).await?;
+            let keys = tx.tenant(tenant).await?.signing_keys().await?;
+            let is_sample = |key: &SigningKey| {
+                let public = PublicKey::new(key.algorithm, &key.public_key);
+                is_published(key) && public.is_ok_and(|public| public.is_published_sample())
+            };
+            if keys.iter().any(is_sample) {
+                return Ok(tx.any_tenant().tenant_by_id(tenant).await?.map(|row| row.slug));
+            }
+        }
+        Ok(None)
+    }
+
     /// Rotates, the tenant's keys or those of one audience: publishes a next key, or, when there is one that was published
     /// long enough, lets it sign. In an emergency a new key signs at once, every key that could sign is withdrawn, and
     /// nothing that they signed counts any more.
@@ -674,7 +694,7 @@ mod tests {
                 audience: None,
                 state: SigningKeyState::Active { since: now },
             };
-            let open = |tenant| open(tenant, vec![kept.clone()], SigningRule::default(), &vault, |_| Duration::ZERO, |_| false);
+            let open = |tenant| open(tenant, vec![kept.clone()], SigningRule::default(), &vault, |_| Duration::ZERO, |_| None);
             let Opened { ring, published, .. } = open(tenant).unwrap();
             assert_eq!(ring.signer(&Clock::System).unwrap().kid(), public.kid());
             assert!(!published.jwks.contains("\"d\""));

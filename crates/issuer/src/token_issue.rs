@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::audience::LONGEST_AUDIENCE;
 use crate::audit::{Actor, append, append_with};
 use crate::directory::TenantEntry;
-use crate::mint::{Grant, mint, mint_for};
+use crate::mint::{Grant, mint};
 use crate::rights;
 use crate::settings::check_lifetime;
 use crate::standing::{OwnerNow, standing};
@@ -70,7 +70,7 @@ impl Issuer {
             not_after: None,
         };
         let minted = match registered {
-            Some(registered) => mint_for(tenant.signer_for(registered, &self.clock)?, registered, &grant, now, &self.random)?,
+            Some(registered) => self.mint_for_audience(tenant, registered, &grant, now).await?,
             None => mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?,
         };
         let detail = json!({ "audience": audience, "expires_in": minted.expires_in() });

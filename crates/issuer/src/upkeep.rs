@@ -18,7 +18,7 @@ impl Issuer {
         Ok(())
     }
 
-    /// Attempts, tickets, links and requests that are over.
+    /// Attempts, tickets, links, requests and status lists that are over.
     async fn prune_what_is_over(&self) -> Result<u64, Failure> {
         let now = self.clock.now();
         let mut pruned = 0;
@@ -29,6 +29,7 @@ impl Issuer {
             pruned += scoped.prune_connections(now).await?;
             tx.commit().await?;
             pruned += self.prune_key_requests(tenant, now).await?;
+            pruned += self.drop_ended_status_lists(tenant).await?;
         }
         Ok(pruned)
     }

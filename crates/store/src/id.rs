@@ -49,6 +49,10 @@ uuid_id!(
     /// A token: its `jti`.
     TokenId
 );
+uuid_id!(
+    /// A status list.
+    StatusListId
+);
 
 uuid_id!(
     /// A token family: a login's chain of refresh tokens, and the `sid` of its access tokens.

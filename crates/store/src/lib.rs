@@ -27,6 +27,7 @@ pub mod sealed_secret;
 pub mod session;
 pub mod signing_key;
 pub mod standing;
+pub mod status_list;
 pub mod tenant;
 pub mod ticket;
 pub mod token_family;

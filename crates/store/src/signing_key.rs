@@ -312,12 +312,16 @@ impl TenantTx<'_> {
         .await?)
     }
 
-    /// Whether a token without an end, issued since `from` and before `until`, was not called back.
+    /// Whether a token without an end, issued since `from` and before `until`, was not called back, and its key neither
+    /// revoked nor at its end.
     pub async fn has_unending_token(&mut self, from: DateTime<Utc>, until: DateTime<Utc>) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT FROM issued_tokens
-                               WHERE tenant_id = $1 AND expires_at = to_timestamp($2) AND revoked_at IS NULL
-                                 AND issued_at >= $3 AND issued_at <= $4) AS "there!""#,
+            r#"SELECT EXISTS (SELECT FROM issued_tokens t
+                               WHERE t.tenant_id = $1 AND t.expires_at = to_timestamp($2) AND t.revoked_at IS NULL
+                                 AND t.issued_at >= $3 AND t.issued_at <= $4
+                                 AND NOT EXISTS (SELECT FROM api_keys k
+                                                  WHERE k.tenant_id = $1 AND k.id = t.key_id
+                                                    AND (k.revoked_at IS NOT NULL OR k.expires_at <= $4))) AS "there!""#,
             self.tenant.0,
             UNENDING as f64,
             from,

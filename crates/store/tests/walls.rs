@@ -18,6 +18,7 @@ use claviger_store::api_key::{KEY_ID_TAKEN, KeptSecret, SecretMac};
 use claviger_store::audit::{Batch, Filter, Order, Page};
 use claviger_store::id::{ApplicationId, FamilyId, Owner, SessionId, TenantId, UserId};
 use claviger_store::session::NewSession;
+use claviger_store::status_list::Listed;
 use claviger_store::token_family::{EndedBy, NewFamily, Principal};
 use claviger_store::{DatabaseUrls, Store, StoreError};
 use futures_util::TryStreamExt as _;
@@ -62,7 +63,7 @@ const OTHER_POLICIES: [&str; 11] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 34] = [
+const PRIVILEGES: [&str; 36] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -90,6 +91,8 @@ const PRIVILEGES: [&str; 34] = [
     "key_request_links | DELETE,INSERT,SELECT",
     // Nobody's address is kept for ever.
     "key_requests | DELETE,INSERT,SELECT,UPDATE",
+    // Gone with its list.
+    "listed_tokens | INSERT,SELECT",
     // Sent, and gone.
     "mail_outbox | DELETE,INSERT,SELECT",
     // Who is deleted leaves none.
@@ -104,6 +107,8 @@ const PRIVILEGES: [&str; 34] = [
     "sealed_secrets | INSERT,SELECT",
     "sessions | INSERT,SELECT,UPDATE",
     "signing_keys | INSERT,SELECT,UPDATE",
+    // All of its tokens have ended.
+    "status_lists | DELETE,INSERT,SELECT",
     "tenants | INSERT,SELECT,UPDATE",
     "token_families | INSERT,SELECT,UPDATE",
     "users | INSERT,SELECT,UPDATE",
@@ -112,7 +117,7 @@ const PRIVILEGES: [&str; 34] = [
 ];
 
 /// What the application role may do to single columns.
-const COLUMN_PRIVILEGES: [&str; 24] = [
+const COLUMN_PRIVILEGES: [&str; 26] = [
     // Who somebody is at a connection never changes, nor what a login is under way to.
     "connection_links.profile | UPDATE",
     "connection_links.used_at | UPDATE",
@@ -145,6 +150,9 @@ const COLUMN_PRIVILEGES: [&str; 24] = [
     "scopes.description | UPDATE",
     // Under another master key.
     "sealed_secrets.sealed | UPDATE",
+    // The order of its places stands.
+    "status_lists.given | UPDATE",
+    "status_lists.open | UPDATE",
 ];
 
 /// Tables in partitions.
@@ -201,7 +209,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 29, "{walled:?}");
+    assert_eq!(walled.len(), 31, "{walled:?}");
     walled
 }
 
@@ -695,6 +703,13 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     let locked = tx.lock_families(&[(b.family, 0), (a.family, 0)]).await.unwrap();
     assert_eq!(locked.families.keys().collect::<Vec<_>>(), [&a.family]);
     assert_eq!(locked.macs.keys().collect::<Vec<_>>(), [&(a.family, 0)]);
+    assert_eq!(tx.status_lists().await.unwrap(), [a.status_list]);
+    assert!(tx.status_list(b.status_list).await.unwrap().is_none());
+    let listed =
+        Listed { id: b.token.id, key: None, family: None, subject: "s", client_id: "c", issued_at: now(), expires_at: now() };
+    assert_eq!(tx.take_place(b.audience, &listed).await.unwrap(), None);
+    assert_eq!(tx.drop_ended_status_lists(now()).await.unwrap(), 0);
+    assert!(!tx.has_unnoted_end(now()).await.unwrap());
     assert!(tx.session(b.session).await.unwrap().is_none());
     assert!(tx.sessions_of(b.user, now()).await.unwrap().is_empty());
     let mut own = vec![&a.key, &a.user_key];

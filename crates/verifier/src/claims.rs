@@ -53,6 +53,17 @@ pub struct AccessToken {
     pub narrowed: bool,
     /// `allowed_ips`: networks that it may be used from; empty is everywhere. Ask [`AccessToken::may_come_from`].
     pub allowed_ips: Vec<IpNet>,
+    /// `status.status_list`: where a status list says whether it counts still.
+    pub status: Option<StatusPlace>,
+}
+
+/// A token's place in a status list (IETF OAuth Token Status List).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusPlace {
+    /// `idx`: the bit, counted from 0.
+    pub index: u64,
+    /// `uri`: where the list is.
+    pub uri: String,
 }
 
 /// The party acting on behalf of the subject (RFC 8693 §4.1).
@@ -96,6 +107,7 @@ impl AccessToken {
             actor: actor(&claims)?,
             narrowed: claims.flag("narrowed").map_err(|WrongType| Rejection::Claims("narrowed"))?.unwrap_or(false),
             allowed_ips: networks(&claims)?,
+            status: status(&claims)?,
         })
     }
 }
@@ -187,6 +199,20 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
+/// `status`: of its members, the one that names a list.
+fn status(claims: &Members<'_>) -> Result<Option<StatusPlace>, Rejection> {
+    let refused = Rejection::Claims("status");
+    let Some(status) = claims.object("status").map_err(|WrongType| refused)? else { return Ok(None) };
+    let Some(list) = status.object("status_list").map_err(|WrongType| refused)? else { return Ok(None) };
+    match (list.number("idx"), text(&list, "uri")) {
+        // In that range every whole f64 is exactly one u64.
+        (Ok(Some(index)), Ok(Some(uri))) if index.fract() == 0.0 && (0.0..1e15).contains(&index) => {
+            Ok(Some(StatusPlace { index: index as u64, uri }))
+        }
+        _ => Err(refused),
+    }
+}
+
 fn actor(claims: &Members<'_>) -> Result<Option<Actor>, Rejection> {
     let refused = Rejection::Claims("act");
     let Some(act) = claims.object("act").map_err(|WrongType| refused)? else {
@@ -258,8 +284,30 @@ mod tests {
                 actor: None,
                 narrowed: false,
                 allowed_ips: Vec::new(),
+                status: None,
             }
         );
+    }
+
+    #[test]
+    fn a_place_in_a_status_list_is_whole_or_the_token_is_refused() {
+        let place = with(r#""status":{"status_list":{"idx":7,"uri":"https://id.example/1"},"other":{"a":1}}"#).unwrap().status;
+        assert_eq!(place, Some(StatusPlace { index: 7, uri: "https://id.example/1".to_owned() }));
+        assert_eq!(with(r#""status":{"other":{"a":1}}"#).unwrap().status, None);
+        for wrong in [
+            "null",
+            "1",
+            r#"{"status_list":null}"#,
+            r#"{"status_list":{"idx":7}}"#,
+            r#"{"status_list":{"uri":"u"}}"#,
+            r#"{"status_list":{"idx":-1,"uri":"u"}}"#,
+            r#"{"status_list":{"idx":0.5,"uri":"u"}}"#,
+            r#"{"status_list":{"idx":"7","uri":"u"}}"#,
+            r#"{"status_list":{"idx":1e16,"uri":"u"}}"#,
+            r#"{"status_list":{"idx":7,"uri":""}}"#,
+        ] {
+            assert_eq!(with(&format!("\"status\":{wrong}")), Err(Rejection::Claims("status")), "{wrong}");
+        }
     }
 
     #[test]

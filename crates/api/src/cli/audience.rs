@@ -92,6 +92,9 @@ pub(super) struct Shape {
     /// Its own key changes only with `confirm-key`
     #[arg(long)]
     static_key: bool,
+    /// Its tokens have a place in a status list
+    #[arg(long)]
+    status_list: bool,
 }
 
 /// `alg` of the tokens.
@@ -113,7 +116,7 @@ pub(super) enum Alg {
 
 impl Shape {
     fn profile(self) -> anyhow::Result<Profile> {
-        let Self { profile, algorithm, own_key, static_key } = self;
+        let Self { profile, algorithm, own_key, static_key, status_list } = self;
         let mut profile: Profile = serde_json::from_str(&profile).context("--profile is not a profile as JSON")?;
         if let Some(algorithm) = algorithm {
             profile.algorithm = match algorithm {
@@ -125,6 +128,7 @@ impl Shape {
         }
         profile.own_key |= own_key || static_key;
         profile.static_key |= static_key;
+        profile.status_list |= status_list;
         Ok(profile)
     }
 }

@@ -54,6 +54,14 @@ async fn serve(
     let issuer = &installation.issuer;
     issuer.readiness().await?;
     issuer.make_room().await?;
+    if config.is_production()
+        && let Some(slug) = issuer.tenant_with_sample_key().await?
+    {
+        bail!(
+            "the tenant {slug} publishes a signing key whose pair was published as an example, so that everybody can sign \
+             for it: `claviger signing-key rotate --tenant {slug} --emergency` withdraws it"
+        );
+    }
     if installation.is_private() && !config.is_production() {
         first_start(issuer).await?;
     }

@@ -78,7 +78,7 @@ pub(crate) struct ProfileIn {
     /// Leave `exp` out of tokens from exchanges. Needs `allow_non_expiring`.
     #[serde(default)]
     omit_exp: bool,
-    /// Tokens without an end may be issued: they live until they are called back, and verifiers do not hear of that.
+    /// Tokens without an end may be issued: they live until they are called back or their key ends.
     #[serde(default)]
     allow_non_expiring: bool,
     /// Seconds that tokens live; absent takes the key's.
@@ -99,6 +99,9 @@ pub(crate) struct ProfileIn {
     /// Its own keys are not in the tenant's JWK set.
     #[serde(default)]
     private_jwks: bool,
+    /// Its tokens have a place in a status list, by which the service can tell that they were revoked.
+    #[serde(default)]
+    status_list: bool,
 }
 
 impl From<Object<ProfileIn>> for Profile {
@@ -116,6 +119,7 @@ impl From<Object<ProfileIn>> for Profile {
             own_key,
             static_key,
             private_jwks,
+            status_list,
         } = profile;
         Self {
             subject: match subject {
@@ -138,6 +142,7 @@ impl From<Object<ProfileIn>> for Profile {
             own_key,
             static_key,
             private_jwks,
+            status_list,
         }
     }
 }
@@ -176,6 +181,7 @@ pub(crate) struct ProfileOut {
     own_key: bool,
     static_key: bool,
     private_jwks: bool,
+    status_list: bool,
 }
 
 impl From<Profile> for ProfileOut {
@@ -193,6 +199,7 @@ impl From<Profile> for ProfileOut {
             own_key,
             static_key,
             private_jwks,
+            status_list,
         } = profile;
         Self {
             subject,
@@ -207,6 +214,7 @@ impl From<Profile> for ProfileOut {
             own_key,
             static_key,
             private_jwks,
+            status_list,
         }
     }
 }

@@ -89,7 +89,7 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: RawBody
     let granted = issuer.exchange(Exchange { tenant, credential, scope, resource: None, audience, request }).await?;
     let Granted { jwt, expires_in, scope: _, refresh_token } = granted;
     let refresh_token = refresh_token.map(|token| token.expose_secret().to_owned());
-    let out = AuthenticationOut { jwt, expires_in: refresh_token.as_ref().map(|_| expires_in), refresh_token };
+    let out = AuthenticationOut { jwt, expires_in: expires_in.filter(|_| refresh_token.is_some()), refresh_token };
     let body = serde_json::to_vec(&out).map_err(|_| Answer::internal())?;
     Ok(HttpResponse::Created().insert_header((header::CONTENT_TYPE, "application/json")).body(body))
 }

@@ -23,6 +23,7 @@ pub(crate) mod roles;
 pub(crate) mod scopes;
 pub(crate) mod settings;
 pub(crate) mod signing_keys;
+pub(crate) mod status_lists;
 pub(crate) mod tenants;
 pub(crate) mod token;
 pub(crate) mod users;

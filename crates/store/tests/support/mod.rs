@@ -18,13 +18,15 @@ use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::connection::{Connection, ConnectionLogin, Purpose, State};
 use claviger_store::id::{
-    ApplicationId, AudienceId, ConnectionId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId,
+    ApplicationId, AudienceId, ConnectionId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, StatusListId, TenantId, TokenId,
+    UserId,
 };
 use claviger_store::jwks_fetch::JwksFetch;
 use claviger_store::key_request::LinkKind;
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
 use claviger_store::signing_key::{Algorithm, NewSigningKey};
+use claviger_store::status_list::Listed;
 use claviger_store::ticket::{Holder, Ticket};
 use claviger_store::token_family::{NewFamily, Principal, Successor};
 use claviger_store::user::NewUser;
@@ -231,6 +233,7 @@ pub struct Furnished {
     pub audience: AudienceId,
     /// The application's, of whose secret a hash is kept.
     pub hashed_key: KeyId,
+    pub status_list: StatusListId,
     pub token: TokenRow,
     /// The user's.
     pub family: FamilyId,
@@ -309,6 +312,18 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let tokens = std::slice::from_ref(&token);
     let batch = Batch { expected: &before, head: &head, entries: &entries, tokens, used: &used };
     assert!(scoped.record(&batch).await.unwrap());
+    let status_list = StatusListId(uuid());
+    scoped.open_status_list(audience.id, status_list, &[0, 1, 0, 0], now).await.unwrap();
+    let listed = Listed {
+        id: token.id,
+        key: Some(&key),
+        family: None,
+        subject: &token.subject,
+        client_id: &token.subject,
+        issued_at: now,
+        expires_at: token.expires_at,
+    };
+    assert_eq!(scoped.take_place(audience.id, &listed).await.unwrap().map(|place| place.index), Some(1));
     let (family, session) = (new_family(Principal::User(user)), new_session(user));
     scoped.open_family(&family).await.unwrap();
     scoped.open_session(&session).await.unwrap();
@@ -355,6 +370,7 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
         kid,
         audience,
         hashed_key,
+        status_list,
         token,
         family,
         session,
