@@ -1,5 +1,6 @@
 //! Who issues, who verifies, and what they saw.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -206,9 +207,8 @@ impl Fleet {
     /// Looks at which keys are gone now.
     pub(crate) async fn look(&self, rig: &Rig) -> anyhow::Result<()> {
         for (kid, emergency) in rig.gone().await? {
-            let mut gone = lock(&self.shared.gone);
-            if !gone.contains_key(&kid) {
-                gone.insert(kid, (Instant::now(), emergency));
+            if let Entry::Vacant(unseen) = lock(&self.shared.gone).entry(kid) {
+                unseen.insert((Instant::now(), emergency));
                 if emergency {
                     *lock(&self.shared.unheard) = Some(Instant::now());
                 }
