@@ -57,6 +57,8 @@ def configure(operations):
     yield '[parameters]\n"path.tenant" = "default"\n[checks]'
     yield from (f"{check}.enabled = false" for check in LEFT_OUT)
     yield '[[operations]]\ninclude-path-regex = "/v1/authentications$"\nchecks.ignored_auth.enabled = false'
+    # Whoever waits for news would be waited for.
+    yield '[[operations]]\ninclude-path-regex = "/v1/revocations$"\nparameters = { "query.wait" = 0 }'
     living, dying = made("to-be-asked-about"), made("to-be-deleted")
     for path, method in operations:
         for part, parameters in (dying if method == "delete" and path.endswith("}") else living).items():
