@@ -1,5 +1,6 @@
 //! Who issues, who verifies, and what they saw.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -11,15 +12,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claviger_verifier::{Expected, KeySet, Refused, Rejection, Verifier, verify};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::rig::{Rig, gone};
 use super::{LEAST, TTL, UNHEARD};
 use crate::history::lock;
-use crate::http::{Reply, read_reply, request};
+use crate::http::{ask, request};
 
 /// Between looks at the tokens that are new.
 const TICK: Duration = Duration::from_millis(500);
@@ -88,15 +87,6 @@ struct Shared {
 #[expect(clippy::disallowed_methods, reason = "the verifiers' clock is the machine's")]
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
-}
-
-async fn ask(address: SocketAddr, request: &[u8]) -> anyhow::Result<Reply> {
-    let exchange = async {
-        let mut connection = TcpStream::connect(address).await?;
-        connection.write_all(request).await?;
-        read_reply(&mut connection).await
-    };
-    Ok(timeout(Duration::from_secs(5), exchange).await??)
 }
 
 fn part(jwt: &str, number: usize) -> Value {
@@ -255,9 +245,8 @@ async fn look(shared: Arc<Shared>, mut superuser: PgConnection) {
         match gone(&mut superuser).await {
             Ok(keys) => {
                 for (kid, emergency) in keys {
-                    let mut gone = lock(&shared.gone);
-                    if !gone.contains_key(&kid) {
-                        gone.insert(kid, (Instant::now(), emergency));
+                    if let Entry::Vacant(new) = lock(&shared.gone).entry(kid) {
+                        new.insert((Instant::now(), emergency));
                         if emergency {
                             *lock(&shared.unheard) = Some(Instant::now());
                         }
