@@ -1,6 +1,8 @@
 -- Status lists (IETF OAuth Token Status List): for services that ask for it, one bit for each of their tokens that says
 -- whether it counts no more. And keys that end by themselves while tokens without an end stand on them: no row changes
 -- then, so somebody has to write that down.
+--
+-- Let no audience ask for one before every server runs a program that knows them: one of before cannot read its profile.
 
 CREATE TABLE status_lists (
     tenant_id uuid NOT NULL REFERENCES tenants (id),

@@ -11,22 +11,33 @@
 mod binary_support;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use binary_support::{Home, Serving, free_port, run};
 
 const NEW: &str = "bmV3IG1hc3RlciBrZXksIDMyIGJ5dGVzIGxvbmchISE=\n";
 
+/// The file of the key that is to come.
+fn new_key(home: &Home) -> PathBuf {
+    let new = home.file("new.key");
+    fs::write(&new, NEW).unwrap();
+    new
+}
+
+/// While the master key changes, servers open both.
+async fn serve_with_both(home: &Home, new: &Path, more: &[(&str, &str)]) -> Serving {
+    let port = free_port();
+    let mut command = home.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]);
+    command.env("CLAVIGER_OTHER_MASTER_KEY_FILES", format!("[{new:?}]")).envs(more.iter().copied());
+    Serving::start(command, port).await
+}
+
 #[tokio::test]
 async fn t29_the_master_key_is_changed_under_load_and_nothing_fails() {
     let home = Home::new();
-    let new = home.file("new.key");
-    fs::write(&new, NEW).unwrap();
-    let port = free_port();
-    let mut command = home.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]);
-    // While it changes, servers open both.
-    command.env("CLAVIGER_OTHER_MASTER_KEY_FILES", format!("[{new:?}]"));
-    let serving = Serving::start(command, port).await;
+    let new = new_key(&home);
+    let serving = serve_with_both(&home, &new, &[]).await;
     let admin = serving.admin();
     for slug in ["a", "b", "c"] {
         home.ok(&["tenant", "create", slug]);
@@ -104,15 +115,11 @@ async fn a_master_key_can_come_from_a_command() {
 #[tokio::test]
 async fn t29_a_change_that_is_killed_again_and_again_is_taken_up_and_waiting_mail_goes_along() {
     let home = Home::new();
-    let new = home.file("new.key");
-    fs::write(&new, NEW).unwrap();
-    let port = free_port();
-    let mut command = home.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]);
-    command.env("CLAVIGER_OTHER_MASTER_KEY_FILES", format!("[{new:?}]"));
+    let new = new_key(&home);
     // Nobody takes mail there: it waits.
-    command.env("CLAVIGER_MAIL__SMTP_URL", format!("smtp://127.0.0.1:{}", free_port()));
-    command.env("CLAVIGER_MAIL__FROM", "Claviger <no-reply@example.com>");
-    let serving = Serving::start(command, port).await;
+    let nowhere = format!("smtp://127.0.0.1:{}", free_port());
+    let mail = [("CLAVIGER_MAIL__SMTP_URL", nowhere.as_str()), ("CLAVIGER_MAIL__FROM", "Claviger <no-reply@example.com>")];
+    let serving = serve_with_both(&home, &new, &mail).await;
     let admin = serving.admin();
     for number in 0..80 {
         let body = serde_json::json!({ "slug": format!("t{number}") });

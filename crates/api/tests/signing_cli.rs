@@ -37,7 +37,8 @@ async fn scenario_44_a_generated_pair_is_imported_shown_rotated_and_exported() {
     let early = home.fails(&["signing-key", "rotate", "--tenant", "acme"]);
     assert!(early.contains("signs from"), "{early}");
     let next = home.json(&["signing-key", "status", "--tenant", "acme"])["keys"][0]["kid"].as_str().unwrap().to_owned();
-    assert!(home.fails(&["signing-key", "activate", "--tenant", "acme", "--kid", &next]).contains("signs from"));
+    let early = home.fails(&["signing-key", "activate", "--tenant", "acme", "--kid", &next]);
+    assert!(early.contains("signs from"), "{early}");
     home.ok(&["signing-key", "retire", "--tenant", "acme", "--kid", &next]);
     assert!(home.fails(&["signing-key", "retire", "--tenant", "acme", "--kid", "nobody"]).contains("there is no"));
     home.ok(&["signing-key", "rotate", "--tenant", "acme", "--emergency"]);

@@ -157,11 +157,14 @@ async fn scenario_68_p30_credentials_of_one_tenant_open_nothing_in_another() {
             }
         };
         let [by_key, by_token] = a.callers();
-        for id in b.ids() {
-            let key = send(request(&by_key, &id)).await;
+        // A path without an id is the same for all of them.
+        let ids = b.ids();
+        let ids = if operation.path("b", "x") == operation.path("b", "y") { &ids[..1] } else { &ids[..] };
+        for id in ids {
+            let key = send(request(&by_key, id)).await;
             assert_eq!(key.status, StatusCode::UNAUTHORIZED, "{}", operation.id);
-            assert_eq!(key.told(), send(request(&wrong, &id)).await.told(), "as a key that exists nowhere: {}", operation.id);
-            let token = send(request(&by_token, &id)).await;
+            assert_eq!(key.told(), send(request(&wrong, id)).await.told(), "as a key that exists nowhere: {}", operation.id);
+            let token = send(request(&by_token, id)).await;
             assert_eq!((token.status, token.error().as_str()), (StatusCode::UNAUTHORIZED, "invalid_token"), "{}", operation.id);
             assert_eq!(token.told(), send(request(&by_token, ABSENT_UUID)).await.told(), "{}", operation.id);
         }

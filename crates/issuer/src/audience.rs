@@ -152,7 +152,8 @@ pub struct Profile {
     pub static_key: bool,
     /// Its own keys are not in the tenant's JWK set.
     pub private_jwks: bool,
-    /// Its tokens have a place in a status list.
+    /// Its tokens have a place in a status list. Kept only where it is asked for: a program of before takes no profile with it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub status_list: bool,
 }
 
@@ -441,6 +442,13 @@ mod tests {
         let scopes = ["conversation:read", "conversation:write", "memory:list"];
         assert_eq!(permissions(scopes.into_iter(), false), json!({ "conversation": ["read", "write"], "memory": ["list"] }));
         assert_eq!(permissions(scopes.into_iter(), true), json!({ "CONVERSATION": ["READ", "WRITE"], "MEMORY": ["LIST"] }));
+    }
+
+    #[test]
+    fn what_a_program_of_before_does_not_know_is_not_written_unless_it_is_asked_for() {
+        let written = |profile: &Profile| as_json(profile).unwrap().get("status_list").cloned();
+        assert_eq!(written(&Profile::default()), None);
+        assert_eq!(written(&Profile { status_list: true, ..Profile::default() }), Some(json!(true)));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! HTTP/1.1, one request a connection: as little as the faults leave to be done.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Nothing that is asked here has a longer answer.
 const LONGEST_REPLY: usize = 256 * 1024;
@@ -37,6 +41,19 @@ pub(crate) fn request(method: &str, path: &str, authorization: Option<&str>, jso
     text.push_str("\r\n");
     text.push_str(&body.unwrap_or_default());
     text.into_bytes()
+}
+
+/// Sends a request without any fault.
+///
+/// # Errors
+/// There is no whole answer within 10 seconds.
+pub(crate) async fn ask(address: SocketAddr, request: &[u8]) -> anyhow::Result<Reply> {
+    let exchange = async {
+        let mut connection = TcpStream::connect(address).await?;
+        connection.write_all(request).await?;
+        read_reply(&mut connection).await
+    };
+    Ok(timeout(Duration::from_secs(10), exchange).await??)
 }
 
 /// Reads one answer to its end.

@@ -78,33 +78,30 @@ pub(crate) async fn torture(claviger: &Path, log: &Path, seed: u64, sizes: Sizes
     let (mut alarmed, mut alarms) = (None, Duration::ZERO);
     for rotation in 1..=sizes.rotations {
         if sizes.is_emergency(rotation) {
-            rig.rotate(true).await?;
+            rig.emergency().await?;
             alarmed = alarmed.or(Some(Instant::now()));
         } else {
-            rig.rotate(false).await?;
+            let next = rig.publish().await?;
             let published = Instant::now();
             kills += disturb(&mut rig, &mut random, published).await?;
             sleep((Duration::from_secs(LEAD) + Duration::from_millis(200)).saturating_sub(published.elapsed())).await;
-            rig.rotate(false).await?;
+            rig.activate(&next).await?;
         }
         if let Some(since) = alarmed.filter(|since| since.elapsed() > ALARM) {
             rig.end_alarm().await?;
             alarms += since.elapsed();
             alarmed = None;
         }
-        fleet.look(&rig).await?;
         sleep(random.random_range(Duration::from_millis(100)..Duration::from_secs(1))).await;
     }
     // The key that we know the private half of must go while somebody is there to be fooled with it.
     while !rig.forged_key_is_gone().await? {
         rig.age().await?;
         kills += disturb(&mut rig, &mut random, Instant::now()).await?;
-        fleet.look(&rig).await?;
     }
     // One more key, so that everybody has fetched since.
-    rig.rotate(true).await?;
+    rig.emergency().await?;
     alarmed = alarmed.or(Some(Instant::now()));
-    fleet.look(&rig).await?;
     sleep(TTL * 2).await;
     alarms += alarmed.map_or(Duration::ZERO, |since| since.elapsed());
     let tally = fleet.stop(&rig, alarms).await?;
@@ -182,7 +179,8 @@ fn report(sizes: Sizes, kills: u32, took: Duration, tally: &Tally, problems: &[S
         // Who was never fooled proves nothing.
         && *forged_good > 0
         && plain <= 1.0
-        && library <= 1.0;
+        // It fetches ahead, at four fifths of the time.
+        && library <= 1.25;
     (text, passed)
 }
 
@@ -212,7 +210,7 @@ mod tests {
             Tally { withdrawn: 1, ..good.clone() },
             Tally { retired: 1, ..good.clone() },
             Tally { plain_fetches: 1.01, ..good.clone() },
-            Tally { library_fetches: 1.01, ..good.clone() },
+            Tally { library_fetches: 1.26, ..good.clone() },
             Tally { forged_good: 0, ..good.clone() },
             Tally { tokens: 0, ..good.clone() },
         ] {

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::http::{Reply, read_reply, request};
+use crate::http::{self, Reply, request};
 use crate::process::pid_of;
 
 /// How long a server may take to be ready, or a command to end, before the run is given up.
@@ -138,12 +136,7 @@ impl Server {
     /// # Errors
     /// There is no whole answer within 10 seconds.
     pub(crate) async fn ask(&self, request: &[u8]) -> anyhow::Result<Reply> {
-        let exchange = async {
-            let mut connection = TcpStream::connect(self.address).await?;
-            connection.write_all(request).await?;
-            read_reply(&mut connection).await
-        };
-        Ok(timeout(Duration::from_secs(10), exchange).await??)
+        http::ask(self.address, request).await
     }
 
     /// The files and sockets that it holds open.

@@ -13,7 +13,7 @@ use url::Url;
 use crate::answer::{ErrorAnswer, ErrorStyle};
 use crate::follow::follow;
 use crate::presented::{Presented, RequestParts};
-use crate::published::{Kept, Published, may_ask};
+use crate::published::{FRESH, Kept, Published, may_ask};
 use crate::revocations::Revocations;
 use crate::status_list::StatusLists;
 use crate::{AccessToken, Expected, Expiry, Rejection, verify_with};
@@ -118,6 +118,7 @@ pub struct Builder {
     leeway_seconds: u64,
     expiry: Expiry,
     stale_for: Duration,
+    fresh_at_least: Duration,
     between_fetches: Duration,
     cut_off: CutOff,
     long_poll: bool,
@@ -199,6 +200,7 @@ impl Verifier {
             leeway_seconds: 5,
             expiry: Expiry::Required,
             stale_for: Duration::from_secs(86_400),
+            fresh_at_least: Duration::from_secs(FRESH.start().unsigned_abs()),
             between_fetches: Duration::from_secs(10),
             cut_off: CutOff::FailOpen { at_most: Duration::from_secs(900) },
             long_poll: false,
@@ -380,6 +382,14 @@ impl Builder {
         self
     }
 
+    /// How long keys are kept before they are fetched again where the issuer says less, as after an emergency: 1 second to an
+    /// hour; 30 seconds if not said.
+    #[must_use]
+    pub fn fresh_at_least(mut self, shortest: Duration) -> Self {
+        self.fresh_at_least = shortest;
+        self
+    }
+
     /// The shortest time between fetches because of unknown key ids; 10 seconds if not said.
     #[must_use]
     pub fn between_fetches(mut self, shortest: Duration) -> Self {
@@ -479,6 +489,7 @@ impl Builder {
             leeway_seconds,
             expiry,
             stale_for,
+            fresh_at_least,
             between_fetches,
             cut_off,
             long_poll,
@@ -528,6 +539,7 @@ impl Builder {
             http,
             clock,
             stale_for: i64::try_from(stale_for.as_secs()).unwrap_or(i64::MAX),
+            fresh_at_least: i64::try_from(fresh_at_least.as_secs()).unwrap_or(i64::MAX).clamp(1, *FRESH.end()),
             between_fetches,
             plain_http,
             kept: RwLock::new(None),

@@ -15,8 +15,8 @@ use crate::{KeySet, MAX_JWKS_BYTES};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest metadata that are read, in bytes.
 const LONGEST_METADATA: usize = 64 * 1024;
-/// Seconds that keys are fresh, whatever the issuer says: its word counts between these.
-const FRESH: std::ops::RangeInclusive<i64> = 30..=3600;
+/// Seconds that keys are fresh, whatever the issuer says: its word counts between these, unless less was asked for.
+pub(crate) const FRESH: std::ops::RangeInclusive<i64> = 30..=3600;
 /// Between attempts while there are no keys that may be used.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -45,6 +45,8 @@ pub(crate) struct Published {
     pub(crate) clock: Clock,
     /// Seconds for which keys are used while the issuer is away.
     pub(crate) stale_for: i64,
+    /// Seconds that keys are fresh at least.
+    pub(crate) fresh_at_least: i64,
     /// Between fetches because of unknown key ids.
     pub(crate) between_fetches: Duration,
     pub(crate) plain_http: bool,
@@ -104,7 +106,7 @@ impl Published {
                 Some(kept) => {
                     failures = 0;
                     // At four fifths of its time.
-                    Duration::from_secs(u64::try_from(kept.fresh_for * 4 / 5).unwrap_or(0))
+                    Duration::from_secs(u64::try_from(kept.fresh_for).unwrap_or(0)) * 4 / 5
                 }
                 None => {
                     failures += 1;
@@ -149,7 +151,7 @@ impl Published {
         }
         let revocations = metadata.revocations_endpoint.map(|place| self.place(&place)).transpose()?;
         let answer = self.ask(self.place(&metadata.jwks_uri)?).await?;
-        let fresh_for = max_age(&answer).unwrap_or(*FRESH.start()).clamp(*FRESH.start(), *FRESH.end());
+        let fresh_for = max_age(&answer).unwrap_or(0).clamp(self.fresh_at_least, *FRESH.end());
         let jwks = String::from_utf8(read(answer, MAX_JWKS_BYTES).await?).map_err(|_| "the JWK set is not text")?;
         let keys = KeySet::from_jwks(&jwks).map_err(|error| error.to_string())?;
         Ok(Kept { keys, revocations, fetched_at: (self.clock)(), fresh_for })

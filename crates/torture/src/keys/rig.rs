@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signer as _, SigningKey};
 use rand::Rng as _;
 use serde_json::{Value, json};
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -96,21 +96,46 @@ impl Rig {
             server.wait_until_ready().await?;
         }
         let places: Vec<_> = servers.iter().map(|server| server.address).collect();
-        let (public, plain) = (Switchboard::start(public, places.clone())?, Switchboard::start(plain, places)?);
+        let (public, plain) = (Switchboard::start(public, places.clone(), true)?, Switchboard::start(plain, places, false)?);
         let issuer = format!("{origin}/t/{SLUG}");
         Ok(Self { servers, public, plain, issuer, pair, admin, forger, forged_kid, program, cluster, _folder: folder })
     }
 
-    /// Publishes the next key, or lets it sign; in an emergency, a new key signs at once. At whichever server is first.
-    pub(crate) async fn rotate(&self, emergency: bool) -> anyhow::Result<()> {
-        let body = json!({ "emergency": emergency });
-        let path = format!("/t/{SLUG}/v1/signing-keys/rotate");
+    /// A new key signs at once, and all others are withdrawn.
+    pub(crate) async fn emergency(&self) -> anyhow::Result<()> {
+        self.post("rotate", &json!({ "emergency": true })).await.map(|_| ())
+    }
+
+    /// Publishes the next key and returns its `kid`.
+    pub(crate) async fn publish(&self) -> anyhow::Result<String> {
+        let keys = self.post("rotate", &json!({})).await?;
+        let mut keys = keys.get("items").and_then(Value::as_array).into_iter().flatten();
+        let next = keys.find(|key| key.get("state").and_then(Value::as_str) == Some("next"));
+        Ok(next.and_then(|key| key.get("kid")?.as_str()).context("no next key was published")?.to_owned())
+    }
+
+    /// Lets a key sign that was published for a lead, unless a server that has just started did so by itself.
+    pub(crate) async fn activate(&self, kid: &str) -> anyhow::Result<()> {
+        let refused = match self.post(&format!("{kid}/activate"), &json!({})).await {
+            Ok(_) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let mut superuser = self.cluster.superuser("claviger").await?;
+        let state: String =
+            sqlx::query_scalar("SELECT state FROM signing_keys WHERE kid = $1").bind(kid).fetch_one(&mut superuser).await?;
+        superuser.close().await?;
+        if state == "active" { Ok(()) } else { Err(refused) }
+    }
+
+    /// At whichever server is first.
+    async fn post(&self, what: &str, body: &Value) -> anyhow::Result<Value> {
+        let path = format!("/t/{SLUG}/v1/signing-keys/{what}");
         let server = self.servers.first().context("there is no server")?;
-        let reply = server.ask(&request("POST", &path, Some(&self.admin), Some(&body))).await?;
+        let reply = server.ask(&request("POST", &path, Some(&self.admin), Some(body))).await?;
         if reply.status != 200 {
-            bail!("a rotation was answered {}: {}", reply.status, String::from_utf8_lossy(&reply.body));
+            bail!("{what} was answered {}: {}", reply.status, String::from_utf8_lossy(&reply.body));
         }
-        Ok(())
+        Ok(reply.json())
     }
 
     /// What retired keys wait for is over: eleven minutes pass for each whose tokens have all ended. The next server that
@@ -138,17 +163,16 @@ impl Rig {
         Ok(superuser.close().await?)
     }
 
-    /// Every key that is gone, and whether an emergency took it.
-    pub(crate) async fn gone(&self) -> anyhow::Result<Vec<(String, bool)>> {
-        let mut superuser = self.cluster.superuser("claviger").await?;
-        let gone = sqlx::query_as("SELECT kid, gone_why = 'emergency' FROM signing_keys WHERE gone_at IS NOT NULL");
-        let gone = gone.fetch_all(&mut superuser).await?;
-        superuser.close().await?;
-        Ok(gone)
+    /// A connection to look at the tables with.
+    pub(crate) async fn superuser(&self) -> anyhow::Result<PgConnection> {
+        Ok(self.cluster.superuser("claviger").await?)
     }
 
     pub(crate) async fn forged_key_is_gone(&self) -> anyhow::Result<bool> {
-        Ok(self.gone().await?.iter().any(|(kid, _)| *kid == self.forged_kid))
+        let mut superuser = self.superuser().await?;
+        let gone = gone(&mut superuser).await?.iter().any(|(kid, _)| *kid == self.forged_kid);
+        superuser.close().await?;
+        Ok(gone)
     }
 
     /// A token that lives for an hour, under the key whose private half we know.
@@ -186,4 +210,10 @@ impl Rig {
     pub(crate) fn check_audit(&self) -> anyhow::Result<()> {
         self.program.run(&["audit", "verify"], "").map(|_| ())
     }
+}
+
+/// Every key that is gone, and whether an emergency took it.
+pub(crate) async fn gone(superuser: &mut PgConnection) -> Result<Vec<(String, bool)>, sqlx::Error> {
+    let gone = sqlx::query_as("SELECT kid, gone_why = 'emergency' FROM signing_keys WHERE gone_at IS NOT NULL");
+    gone.fetch_all(superuser).await
 }

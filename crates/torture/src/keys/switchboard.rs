@@ -1,4 +1,5 @@
-//! Stands before the servers: passes each connection on to one that is there, and counts the JWK sets that are asked for.
+//! Stands before the servers: passes each connection on to one that is there, counts the JWK sets that are asked for, and
+//! scales how long they may be kept, for verifiers that cannot do that themselves.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,6 +12,9 @@ use tokio::task::{JoinHandle, JoinSet};
 /// What a request for it has in its first line. It is sent in one piece.
 const JWKS: &[u8] = b"/.well-known/jwks.json HTTP/1.1\r\n";
 
+/// How long they may be kept, and the same scaled, as many bytes.
+const KEPT: (&[u8], &[u8]) = (b"max-age=300", b"max-age=004");
+
 pub(crate) struct Switchboard {
     pub(crate) address: SocketAddr,
     pub(crate) asked: Arc<AtomicUsize>,
@@ -19,7 +23,7 @@ pub(crate) struct Switchboard {
 
 impl Switchboard {
     /// Passes on what comes to this listener.
-    pub(crate) fn start(listener: TcpListener, servers: Vec<SocketAddr>) -> anyhow::Result<Self> {
+    pub(crate) fn start(listener: TcpListener, servers: Vec<SocketAddr>, scales: bool) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = asked.clone();
@@ -31,7 +35,7 @@ impl Switchboard {
                 let mut servers = servers.clone();
                 let length = servers.len().max(1);
                 servers.rotate_left(turn % length);
-                calls.spawn(pass(near, servers, counter.clone()));
+                calls.spawn(pass(near, servers, counter.clone(), scales));
                 while calls.try_join_next().is_some() {}
             }
         });
@@ -50,7 +54,7 @@ impl Drop for Switchboard {
     }
 }
 
-async fn pass(near: TcpStream, servers: Vec<SocketAddr>, asked: Arc<AtomicUsize>) {
+async fn pass(near: TcpStream, servers: Vec<SocketAddr>, asked: Arc<AtomicUsize>, scales: bool) {
     for server in servers {
         // One that was killed refuses.
         let Ok(far) = TcpStream::connect(server).await else { continue };
@@ -67,11 +71,24 @@ async fn pass(near: TcpStream, servers: Vec<SocketAddr>, asked: Arc<AtomicUsize>
                 }
             }
         };
-        let down = tokio::io::copy(&mut from_far, &mut to_near);
+        let down = async {
+            let mut buffer = vec![0; 16 * 1024];
+            while let Ok(read @ 1..) = from_far.read(&mut buffer).await {
+                let Some(heard) = buffer.get_mut(..read) else { break };
+                // A head is sent in one piece.
+                let found = heard.windows(KEPT.0.len()).position(|part| part == KEPT.0).filter(|_| scales);
+                if let Some(part) = found.and_then(|at| heard.get_mut(at..at + KEPT.1.len())) {
+                    part.copy_from_slice(KEPT.1);
+                }
+                if to_near.write_all(heard).await.is_err() {
+                    break;
+                }
+            }
+        };
         // Either side's end is the end: a server that is killed must not leave anybody waiting.
         tokio::select! {
             () = up => {}
-            _ = down => {}
+            () = down => {}
         }
         return;
     }

@@ -11,15 +11,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claviger_verifier::{Expected, KeySet, Refused, Rejection, Verifier, verify};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::rig::Rig;
+use super::rig::{Rig, gone};
 use super::{LEAST, TTL, UNHEARD};
 use crate::history::lock;
-use crate::http::{Reply, read_reply, request};
+use crate::http::{ask, request};
 
 /// Between looks at the tokens that are new.
 const TICK: Duration = Duration::from_millis(500);
@@ -27,8 +26,14 @@ const TICK: Duration = Duration::from_millis(500);
 const RARELY: usize = 8;
 /// A token that ends sooner may end while it is looked at.
 const NEARLY_OVER: i64 = 2;
-/// From when a key was found gone, until nobody may take it: the TTL, and what a look and its answer take.
+/// From when a key was found gone, until nobody may take it: the TTL, and what a look and its answer take. The library waits
+/// two seconds more after a fetch that failed, which nobody scales.
 const LATEST: Duration = TTL.saturating_add(Duration::from_secs(1));
+const LIBRARY_LATEST: Duration = LATEST.saturating_add(Duration::from_secs(2));
+/// Between looks at which keys are gone.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The shortest time for which the library keeps the JWK set: it counts in seconds.
+pub(crate) const LIBRARY_LEAST: Duration = Duration::from_secs(1);
 
 /// What they saw.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +76,9 @@ struct Shared {
     tokens: Mutex<Vec<Arc<Token>>>,
     /// When a key was found gone, and whether by an emergency.
     gone: Mutex<BTreeMap<String, (Instant, bool)>>,
-    /// Keys that signed from their first moment, and when.
+    /// When a token under each key was first seen.
+    seen: Mutex<BTreeMap<String, Instant>>,
+    /// When the last emergency was known to us.
     unheard: Mutex<Option<Instant>>,
     tally: Mutex<Tally>,
     began: Instant,
@@ -80,15 +87,6 @@ struct Shared {
 #[expect(clippy::disallowed_methods, reason = "the verifiers' clock is the machine's")]
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
-}
-
-async fn ask(address: SocketAddr, request: &[u8]) -> anyhow::Result<Reply> {
-    let exchange = async {
-        let mut connection = TcpStream::connect(address).await?;
-        connection.write_all(request).await?;
-        read_reply(&mut connection).await
-    };
-    Ok(timeout(Duration::from_secs(5), exchange).await??)
 }
 
 fn part(jwt: &str, number: usize) -> Value {
@@ -106,16 +104,25 @@ struct Plain {
     fresh_for: Duration,
     /// Fetches because what it had was too old.
     fetches: u32,
+    /// Fetches that failed since the last that did not, and why the last did.
+    failed: (u32, String),
 }
 
 impl Plain {
     async fn fetch(&mut self) {
-        let Ok(reply) = ask(self.address, &request("GET", &self.path, None, None)).await else { return };
+        let reply = match ask(self.address, &request("GET", &self.path, None, None)).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.failed = (self.failed.0 + 1, error.to_string());
+                return;
+            }
+        };
         let head = String::from_utf8_lossy(&reply.bytes).to_ascii_lowercase();
         let kept = head.split("max-age=").nth(1).and_then(|rest| rest.split(['\r', ',']).next()?.parse::<u32>().ok());
         let (Some(kept), 200) = (kept, reply.status) else { return };
         let Ok(keys) = KeySet::from_jwks(&String::from_utf8_lossy(&reply.body)) else { return };
         self.keys = keys;
+        self.failed = (0, String::new());
         self.fetched = Some(Instant::now());
         self.fresh_for = (Duration::from_secs(kept.into()) / super::SCALE).max(LEAST);
     }
@@ -147,6 +154,7 @@ pub(crate) struct Fleet {
     issuing: Vec<JoinHandle<()>>,
     verifying: Vec<JoinHandle<u32>>,
     libraries: usize,
+    looking: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<bool>,
 }
 
@@ -156,6 +164,7 @@ impl Fleet {
             issuer: rig.issuer.clone(),
             tokens: Mutex::default(),
             gone: Mutex::default(),
+            seen: Mutex::default(),
             unheard: Mutex::default(),
             tally: Mutex::default(),
             began: Instant::now(),
@@ -171,6 +180,7 @@ impl Fleet {
                 true => Kind::Library(
                     Verifier::builder(&rig.issuer)
                         .audience(&rig.issuer)
+                        .fresh_at_least(LIBRARY_LEAST)
                         .between_fetches(Duration::from_millis(10_000 / u64::from(super::SCALE)))
                         .http_client(http.clone())
                         .build()?,
@@ -182,6 +192,7 @@ impl Fleet {
                     fetched: None,
                     fresh_for: TTL,
                     fetches: 0,
+                    failed: (0, String::new()),
                 })),
             });
         }
@@ -201,20 +212,8 @@ impl Fleet {
             .iter()
             .map(|server| tokio::spawn(issue(shared.clone(), server.address, rig.pair.clone(), stopped.clone())))
             .collect();
-        Ok(Self { shared, issuing, verifying, libraries, stop })
-    }
-
-    /// Looks at which keys are gone now.
-    pub(crate) async fn look(&self, rig: &Rig) -> anyhow::Result<()> {
-        for (kid, emergency) in rig.gone().await? {
-            if let Entry::Vacant(unseen) = lock(&self.shared.gone).entry(kid) {
-                unseen.insert((Instant::now(), emergency));
-                if emergency {
-                    *lock(&self.shared.unheard) = Some(Instant::now());
-                }
-            }
-        }
-        Ok(())
+        let looking = tokio::spawn(look(shared.clone(), rig.superuser().await?));
+        Ok(Self { shared, issuing, verifying, libraries, looking, stop })
     }
 
     /// Ends the work and says what was seen. For `alarmed`, nobody might keep the JWK set.
@@ -228,13 +227,35 @@ impl Fleet {
         for task in self.verifying {
             most = most.max(task.await?);
         }
+        self.looking.abort();
         let mut tally = lock(&self.shared.tally).clone();
         let calm = took.saturating_sub(alarmed).as_secs_f64() / TTL.as_secs_f64();
-        tally.plain_fetches = f64::from(most) / (calm + alarmed.as_secs_f64() / LEAST.as_secs_f64());
-        // The library keeps keys for 30 seconds at least, which nobody scales; each key that it does not know costs one fetch.
+        let times = |least: Duration| calm + alarmed.as_secs_f64() / least.as_secs_f64();
+        tally.plain_fetches = f64::from(most) / times(LEAST);
+        let libraries = self.libraries.max(1);
         let asked = rig.public.asked.load(Ordering::Relaxed).saturating_sub(tally.provoked);
-        tally.library_fetches = asked as f64 / self.libraries.max(1) as f64 / (took.as_secs_f64() / TTL.as_secs_f64());
+        tally.library_fetches = asked as f64 / libraries as f64 / times(LIBRARY_LEAST);
         Ok(tally)
+    }
+}
+
+/// Looks at which keys are gone, for ever.
+async fn look(shared: Arc<Shared>, mut superuser: PgConnection) {
+    loop {
+        match gone(&mut superuser).await {
+            Ok(keys) => {
+                for (kid, emergency) in keys {
+                    if let Entry::Vacant(new) = lock(&shared.gone).entry(kid) {
+                        new.insert((Instant::now(), emergency));
+                        if emergency {
+                            *lock(&shared.unheard) = Some(Instant::now());
+                        }
+                    }
+                }
+            }
+            Err(error) => note(&shared, |tally| &mut tally.refused, format!("nobody knows which keys are gone: {error}")),
+        }
+        sleep(LOOK_EVERY).await;
     }
 }
 
@@ -251,6 +272,7 @@ async fn issue(shared: Arc<Shared>, address: SocketAddr, pair: String, stopped: 
         let ends = part(&jwt, 1).get("exp").and_then(Value::as_i64).unwrap_or(0);
         let set = ask(address, &jwks).await.ok().filter(|reply| reply.status == 200).map(|reply| reply.json());
         lock(&shared.tally).tokens += 1;
+        lock(&shared.seen).entry(kid.clone()).or_insert_with(Instant::now);
         lock(&shared.tokens).push(Arc::new(Token { kid: kid.clone(), jwt, ends, forged: false }));
         let Some(set) = set else { continue };
         let kids: BTreeSet<&str> =
@@ -296,7 +318,7 @@ async fn work(shared: Arc<Shared>, number: usize, mut kind: Kind, stopped: tokio
             if spared && lock(&shared.gone).contains_key(&token.kid) {
                 continue;
             }
-            look_at(&shared, &mut kind, &token, last).await;
+            look_at(&shared, &mut kind, &token).await;
         }
         if last {
             break;
@@ -309,13 +331,14 @@ async fn work(shared: Arc<Shared>, number: usize, mut kind: Kind, stopped: tokio
     }
 }
 
-async fn look_at(shared: &Shared, kind: &mut Kind, token: &Token, last: bool) {
+async fn look_at(shared: &Shared, kind: &mut Kind, token: &Token) {
     let gone = |kid: &str| lock(&shared.gone).get(kid).copied();
     let before = gone(&token.kid);
     if !token.forged && token.ends - now() < NEARLY_OVER {
         return;
     }
     let began = Instant::now();
+    let latest = if matches!(kind, Kind::Plain(_)) { LATEST } else { LIBRARY_LATEST };
     let (verdict, is_plain) = match kind {
         Kind::Plain(plain) => (plain.accepts(&shared.issuer, &token.jwt).await.map_err(|why| why.to_string()), true),
         Kind::Library(verifier) => (
@@ -336,10 +359,7 @@ async fn look_at(shared: &Shared, kind: &mut Kind, token: &Token, last: bool) {
     match (verdict, before) {
         (Ok(()), None) if token.forged => lock(&shared.tally).forged_good += 1,
         (Ok(()), None) => {}
-        // The library looks again after its own 240 seconds, which nobody scales, or when it meets a key that it does not
-        // know: the last of all, for one that went quietly.
-        (Ok(()), Some((_, false))) if !is_plain && !last => {}
-        (Ok(()), Some((since, emergency))) if began.saturating_duration_since(since) > LATEST => {
+        (Ok(()), Some((since, emergency))) if began.saturating_duration_since(since) > latest => {
             let what = format!("{} was taken {:.1?} after it was gone", token.kid, began - since);
             match emergency {
                 true => note(shared, |tally| &mut tally.withdrawn, what),
@@ -364,8 +384,25 @@ async fn look_at(shared: &Shared, kind: &mut Kind, token: &Token, last: bool) {
             match unheard {
                 true => lock(&shared.tally).unheard += 1,
                 false => {
-                    let who = if is_plain { "a plain verifier" } else { "the library" };
-                    note(shared, |tally| &mut tally.refused, format!("{who} refused a token under {}: {why}", token.kid));
+                    let how = match kind {
+                        Kind::Plain(plain) => {
+                            let (failed, last) = &plain.failed;
+                            let age = plain.fetched.map(|at| at.elapsed());
+                            format!("a plain verifier, keys {age:.1?} old, {failed} fetches failed {last}")
+                        }
+                        Kind::Library(verifier) => {
+                            let status = verifier.status();
+                            format!("the library, keys {:?} s old, {:?}", status.keys_age, status.last_error)
+                        }
+                    };
+                    let known = lock(&shared.seen).get(&token.kid).map(|seen| began.saturating_duration_since(*seen));
+                    let alarm = lock(&shared.unheard).map(|since| began.saturating_duration_since(since));
+                    let what = format!(
+                        "{:.1?}: {how}, refused a token under {} (first seen {known:.1?} before, last emergency {alarm:.1?} before): {why}",
+                        began - shared.began,
+                        token.kid
+                    );
+                    note(shared, |tally| &mut tally.refused, what);
                 }
             }
         }
