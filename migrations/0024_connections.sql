@@ -94,3 +94,5 @@ CREATE TABLE connection_logins (
 CREATE INDEX connection_logins_by_connection ON connection_logins (tenant_id, connection_id, user_id);
 SELECT raise_tenant_wall('connection_logins');
 GRANT SELECT, INSERT, UPDATE (sealed_refresh, checked_at, asking_until), DELETE ON connection_logins TO claviger_app;
+-- To forget those whose login is over.
+GRANT EXECUTE ON FUNCTION first_uuid_of(timestamptz) TO claviger_app;

@@ -406,6 +406,7 @@ async fn t21_the_functions_that_the_application_role_may_call_are_listed_here() 
             ("drop_token_partitions", "as owner"),
             ("ensure_login_partitions", "as owner"),
             ("ensure_token_partitions", "as owner"),
+            ("first_uuid_of", "as caller"),
             ("is_routine", "as caller"),
             ("note_change", "as caller"),
             ("note_revocation", "as caller"),
