@@ -667,7 +667,7 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     assert_eq!(locked.macs.keys().collect::<Vec<_>>(), [&(a.family, 0)]);
     assert!(tx.session(b.session).await.unwrap().is_none());
     assert!(tx.sessions_of(b.user, now()).await.unwrap().is_empty());
-    let mut own = vec![&a.key, &a.user_key];
+    let mut own = vec![&a.key, &a.user_key, &a.hashed_key];
     own.sort();
     let listed = tx.list_keys(None, None, 100).await.unwrap();
     assert_eq!(listed.iter().map(|key| &key.id).collect::<Vec<_>>(), own);
