@@ -243,7 +243,7 @@ pub(crate) async fn append_with(
         return Err(Fault::Internal(format!("{FORGED} (tenant {tenant})")).into());
     }
     let (entries, next) = key.extend(tenant, &head, drafts, random);
-    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens, used: &[] };
+    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens };
     match tx.record(&batch).await? {
         true => Ok(()),
         false => Err(Fault::Internal("a locked audit head moved".into()).into()),

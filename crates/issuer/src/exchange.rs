@@ -211,7 +211,7 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Failure {
         let draft = self.exchange_draft(&verified.entry, Outcome::Refused, request, json!({ "reason": reason }), now);
-        match self.recorder.record(verified.entry.tenant, Entry { draft, token: None, used: None }).await {
+        match self.recorder.record(verified.entry.tenant, Entry { draft, token: None }).await {
             Ok(_) => refusal.into(),
             Err(failure) => failure,
         }
@@ -270,7 +270,7 @@ impl Issuer {
             expires_at: minted.expires_at,
         };
         let expires_in = (minted.expires_at - minted.issued_at).num_seconds();
-        let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
+        let written = Entry { draft, token: Some(token) };
         let refresh_token = match opening {
             Some((token, opening)) => {
                 self.open_login(entry.tenant, written, opening).await?;
@@ -436,7 +436,7 @@ impl Issuer {
         }
         if let Some(entry) = of {
             let draft = self.exchange_draft(&entry, Outcome::Refused, request, json!({ "reason": reason }), now);
-            self.recorder.record(entry.tenant, Entry { draft, token: None, used: None }).await?;
+            self.recorder.record(entry.tenant, Entry { draft, token: None }).await?;
         }
         Ok(Refusal::InvalidPair)
     }

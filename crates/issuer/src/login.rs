@@ -119,7 +119,7 @@ impl Issuer {
         let device = self.device(tenant.tenant.id, &login, &proven).unwrap_or_default();
         let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);
         let opening = Opening { family: Some(new_family(family, mac, pepper_version)), ..proven.opening() };
-        self.open_login(tenant.tenant.id, Entry { draft, token: Some(row), used: None }, opening).await?;
+        self.open_login(tenant.tenant.id, Entry { draft, token: Some(row) }, opening).await?;
         self.succeeded(tenant.tenant.id, proven).await;
         Ok(LoggedIn { tokens: self.tokens(&minted, &scope, &token), device })
     }
@@ -207,7 +207,7 @@ impl Issuer {
             address: request.address,
             detail: json!({ "reason": reason }),
         };
-        self.recorder.record(id, Entry { draft, token: None, used: None }).await?;
+        self.recorder.record(id, Entry { draft, token: None }).await?;
         Err(Refusal::WrongLogin.into())
     }
 

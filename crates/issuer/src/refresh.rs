@@ -201,7 +201,7 @@ impl Rotation {
             }
             Decided::Refused(_) => return None,
         };
-        Some(Entry { draft, token, used: None })
+        Some(Entry { draft, token })
     }
 }
 

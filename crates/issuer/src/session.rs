@@ -108,7 +108,7 @@ impl Issuer {
             ..proven.opening()
         };
         let device = self.device(tenant, &login, &proven).unwrap_or_default();
-        self.open_login(tenant, Entry { draft, token: None, used: None }, opening).await?;
+        self.open_login(tenant, Entry { draft, token: None }, opening).await?;
         self.succeeded(tenant, proven).await;
         let cookie = SecretString::from(URL_SAFE_NO_PAD.encode(cookie.bytes.as_slice()));
         Ok(Begun { cookie, device, lasts: rule.absolute })

@@ -217,7 +217,7 @@ impl Issuer {
             address: request.address,
             detail: json!({ "how": "token", "scope": scopes.to_string(), "why": reason }),
         };
-        self.recorder.record(tenant.tenant.id, Entry { draft, token: Some(row), used: None }).await?;
+        self.recorder.record(tenant.tenant.id, Entry { draft, token: Some(row) }).await?;
         // The client has proved itself, and so has a key that is lent: that was a use. Here it is a token of theirs.
         for principal in [&actor.principal, &subject] {
             if let Principal::Key(key) = principal {

@@ -13,7 +13,7 @@
 )]
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::api_key::{KeptSecret, NewKey, SecretMac};
+use claviger_store::api_key::{KeptSecret, KeyUse, NewKey, SecretMac};
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::id::{ApplicationId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
 use claviger_store::key_request::LinkKind;
@@ -270,9 +270,10 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
-    let (before, head, entries, used) = (head(0), head(1), [entry(1, now)], [(key.clone(), now)]);
+    let (before, head, entries) = (head(0), head(1), [entry(1, now)]);
+    scoped.write_key_uses(&[(key.clone(), KeyUse { at: now, network: None, agent: None })]).await.unwrap();
     let tokens = std::slice::from_ref(&token);
-    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens, used: &used };
+    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens };
     assert!(scoped.record(&batch).await.unwrap());
     let (family, session) = (new_family(Principal::User(user)), new_session(user));
     scoped.open_family(&family).await.unwrap();
