@@ -31,6 +31,10 @@ setup:
 run: setup ## build and start a server here, with its own Postgres in .claviger
 	cargo run --bin claviger -- --data-dir $(DATA_DIR) serve $(ARGS)
 
+.PHONY: cluster
+cluster: setup ## build and start three servers behind nginx here, on the data of make run (ARGS=PORT)
+	scripts/cluster $(ARGS)
+
 .PHONY: test
 test: setup ## run all tests beside a throw-away Postgres (or the one in DATABASE_URL)
 	scripts/with-postgres cargo test $(LOCKED) $(or $(ARGS),--workspace)
@@ -104,6 +108,11 @@ interop: setup ## OAuth clients, JWT libraries, nginx and made-up requests again
 torture: setup ## kill, cut and hang up under load: is a refresh-token rotation ever lost? (ARGS=--short for a minute)
 	cargo build $(LOCKED) --bin claviger --bin torture
 	$(TARGET_DIR)/debug/torture $(ARGS)
+
+.PHONY: torture-keys
+torture-keys: setup ## rotate signing keys while servers are killed: does a verifier refuse a good token, or take a bad one? (ARGS=--short for a minute)
+	cargo build $(LOCKED) --bin claviger --bin torture
+	$(TARGET_DIR)/debug/torture --keys $(ARGS)
 
 .PHONY: clean
 clean: ## remove target and the data of `make run`

@@ -2,6 +2,8 @@
 
 const { env } = process;
 export const { BASE, TENANT, ISSUER, RESOURCE } = env;
+// Each of an audience of that name in lower case.
+export const ALGORITHMS = env.ALGORITHMS.split(" ");
 
 // Id and secret of one of the runner's keys: client, asker, brief, stranger, admin.
 export const key = (name) => ({ id: env[`${name.toUpperCase()}_ID`], secret: env[`${name.toUpperCase()}_SECRET`] });

@@ -16,6 +16,7 @@ server_wrote_last() {
     printf 'The server wrote last:\n' >&2
     tail -n 20 "$scratch/server.log" >&2
 }
+say() { printf '%s: %s\n' "$script" "$*" >&2; }
 fail() {
     printf '%s: %s\n' "$script" "$*" >&2
     server_wrote_last
@@ -76,6 +77,26 @@ make_scratch() {
     data=$scratch/data
     # The private Postgres of a server started by root runs under another account, which has to pass.
     chmod 711 "$scratch"
+}
+
+# install_packages PACKAGE...: by the system's package manager, and says so.
+install_packages() {
+    local packages=("$@")
+    local as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    command -v apt-get >/dev/null && command -v "${as_root[@]:-true}" >/dev/null ||
+        fail "install these first: ${packages[*]}"
+    local install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
+        apt-get install -y --no-install-recommends "${packages[@]}")
+    say "running: ${install[*]}"
+    # A package may start a server that nobody asked for, unless this file forbids it (Debian's invoke-rc.d).
+    local policy=/usr/sbin/policy-rc.d own=
+    [ -e "$policy" ] || own=$policy
+    [ -z "$own" ] || printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$own"
+    local status=0
+    { "${as_root[@]}" apt-get update && "${install[@]}"; } >&2 || status=$?
+    [ -z "$own" ] || "${as_root[@]}" rm -f "$own"
+    [ "$status" -eq 0 ] || fail "that did not succeed"
 }
 
 build_claviger() {

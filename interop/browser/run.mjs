@@ -4,6 +4,7 @@
 //   BASE=http://127.0.0.1:8080 TENANT=default USERNAME=alice PASSWORD=... node run.mjs
 //
 // MARKUP_TENANT  a tenant whose name for people is markup: its login page must show the name and nothing else
+// FEDERATED_TENANT, PROVIDER  a tenant with the same user, and the issuer of its connection, where a provider is started here
 // CHROMIUM       the browser [default: /usr/bin/chromium]
 // SCREENSHOTS    the folder for the pictures [default: target/browser of this repository]
 //
@@ -16,6 +17,7 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 import { AttackingSite } from "./attack.mjs";
 import { Checks } from "./checks.mjs";
+import { Provider } from "./provider.mjs";
 import { contrasts, horizontalScroll, smallTargets, structure } from "./page-checks.mjs";
 
 const fromEnvironment = (name) => {
@@ -32,6 +34,7 @@ const tenant = fromEnvironment("TENANT");
 const username = fromEnvironment("USERNAME");
 const password = fromEnvironment("PASSWORD");
 const markupTenant = process.env.MARKUP_TENANT;
+const federatedTenant = process.env.FEDERATED_TENANT;
 const screenshots =
   process.env.SCREENSHOTS ?? fileURLToPath(new URL("../../target/browser", import.meta.url));
 
@@ -478,6 +481,51 @@ async function aNameThatIsMarkup() {
   await context.close();
 }
 
+/** The way in through a tenant's own provider, and one's own account linked to it. */
+async function throughAProvider() {
+  const provider = await Provider.start(fromEnvironment("PROVIDER"), ["carol", "somebody"]);
+  const home = `/t/${federatedTenant}`;
+  const follow = (page, name) => following(page, () => page.getByRole("link", { name, exact: true }).click());
+  const { context, page, complaints } = await open();
+  await page.goto(at(`${home}/login?return_to=${home}/account%3Ffrom=login`));
+  const offered = page.getByRole("link", { name: "Continue with Corp & Sons", exact: true });
+  checks.equal("provider: the login page offers it", await offered.count(), 1);
+  await inspect(page, "login with a provider");
+  await follow(page, "Continue with Corp & Sons");
+  checks.equal("provider: the browser is there", new URL(page.url()).origin, provider.issuer);
+  await follow(page, "I am carol");
+  checks.equal("provider: and comes back to where it was going", page.url(), at(`${home}/account?from=login`));
+  checks.match("provider: signed in", await page.locator("main").innerText(), /as carol/);
+  await inspect(page, "account with a provider");
+  await press(page, "Sign out");
+  // The address of the answer is worth nothing a second time.
+  await page.goto(at(`${home}/login/corp/callback?code=x&state=x`));
+  checks.match("provider: what belongs to no sign-in is told as such", await page.locator("main").innerText(), /Begin again/);
+  await inspect(page, "refused by a provider");
+
+  await page.goto(at(`${home}/login`));
+  await fillIn(page, username, password);
+  await press(page, "Sign in");
+  await page.getByLabel("Current password, to link or unlink").fill(wrongPassword);
+  await press(page, "Link Corp & Sons");
+  checks.true("provider: nothing is linked without the password", (await page.getByRole("alert").count()) === 1);
+  await inspect(page, "link refused");
+  await page.getByLabel("Current password, to link or unlink").fill(password);
+  await press(page, "Link Corp & Sons");
+  await inspect(page, "link");
+  await follow(page, "Continue");
+  await follow(page, "I am somebody");
+  checks.match("provider: linked", await page.locator("main").innerText(), /Linked, as somebody/);
+  await press(page, "Sign out");
+  await page.goto(at(`${home}/login`));
+  await follow(page, "Continue with Corp & Sons");
+  await follow(page, "I am somebody");
+  checks.true("provider: a way into one's own account", (await page.locator("main").innerText()).includes(`as ${username}`));
+  checks.equal("provider: no complaints of the browser", complaints(), []);
+  await context.close();
+  await provider.stop();
+}
+
 try {
   const session = await theWayIn();
   await theWayOut(session);
@@ -487,6 +535,7 @@ try {
   await forgedForms();
   await theAccountsOwnForms();
   if (markupTenant) await aNameThatIsMarkup();
+  if (federatedTenant) await throughAProvider();
 } catch (error) {
   checks.fail("the drive itself", error.stack);
 } finally {

@@ -11,11 +11,10 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import requests
 
-from case import check
+from case import adapted, check, claviger, end, free_ports, nginx, until
 
 EXAMPLE = "docs/examples/nginx-forward-auth.conf"
 ELSEWHERE = "https://elsewhere.example"
@@ -23,30 +22,6 @@ PASSWORD = base64.b64encode(os.urandom(18)).decode()
 SCRATCH = os.environ["SCRATCH"]
 IDENTITY = ["remote-user"] + [f"x-claviger-{name}" for name in "subject username roles scope tenant actor key-id".split()]
 heard = []
-
-
-def claviger(*arguments, **more):
-    command = [os.environ["BINARY"], "--data-dir", os.environ["DATA"], "--output", "json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **more)
-    check(f"claviger {arguments[0]} {arguments[1]}", done.returncode == 0, done.stderr)
-    return json.loads(done.stdout)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def until(what, holds):
-    for _ in range(300):
-        try:
-            if holds():
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    check(what, False, "not within 30 seconds")
 
 
 class Application(http.server.BaseHTTPRequestHandler):
@@ -66,9 +41,7 @@ class Application(http.server.BaseHTTPRequestHandler):
 
 application = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
 threading.Thread(target=application.serve_forever, daemon=True).start()
-proxy, port = free_port(), free_port()
-while port == proxy:
-    port = free_port()
+proxy, port = free_ports(2)
 
 policy = {"staff": {"any_of": [{"roles": {"any": ["staff"]}}, {"scopes": {"all": ["reports:read"]}}]}}
 claviger("tenant", "create", "acme", "--settings", json.dumps({"policies": policy, "resources": ["https://app.example.com", ELSEWHERE]}))
@@ -85,23 +58,15 @@ serve = [os.environ["BINARY"], "--data-dir", os.environ["DATA"], "serve", "--lis
 server = subprocess.Popen(serve, env=environment, stdout=log, stderr=log)
 origin = f"http://127.0.0.1:{port}/t/acme"
 
-with open(EXAMPLE) as file:
-    configuration = file.read()
-for documented, here in (
-    ("server 127.0.0.1:8080;", f"server 127.0.0.1:{port};"),
-    ("server 127.0.0.1:3000;", f"server 127.0.0.1:{application.server_port};"),
-    ("listen 80;", f"listen 127.0.0.1:{proxy};"),
-):
-    check(f"{EXAMPLE} says once: {documented}", configuration.count(documented) == 1, configuration)
-    configuration = configuration.replace(documented, here)
-temporary = "".join(f"{kind}_temp_path {SCRATCH}/nginx-{kind};\n" for kind in "client_body proxy fastcgi uwsgi scgi".split())
-with open(f"{SCRATCH}/nginx.conf", "w") as file:
-    print(f"daemon off; pid {SCRATCH}/nginx.pid; events {{}} http {{ access_log off;\n{temporary}{configuration}}}", file=file)
-nginx = ["nginx", "-c", f"{SCRATCH}/nginx.conf", "-e", f"{SCRATCH}/nginx.log"]
-path = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
-tested = subprocess.run([*nginx, "-t"], env=path, capture_output=True, text=True, check=False)
-check(f"nginx takes {EXAMPLE}", tested.returncode == 0, tested.stderr)
-front = subprocess.Popen(nginx, env=path, stdout=log, stderr=log)
+configuration = adapted(
+    EXAMPLE,
+    (
+        ("server 127.0.0.1:8080;", f"server 127.0.0.1:{port};"),
+        ("server 127.0.0.1:3000;", f"server 127.0.0.1:{application.server_port};"),
+        ("listen 80;", f"listen 127.0.0.1:{proxy};"),
+    ),
+)
+front, _ = nginx(configuration, log)
 
 
 def send(target, *headers, method="GET", host="app.example.com", body=b""):
@@ -260,12 +225,5 @@ def without_claviger(alice):
 try:
     everything()
 finally:
-    for process in (front, server):
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    end(front, server)
     log.close()

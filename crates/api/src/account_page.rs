@@ -4,8 +4,10 @@ use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get, post};
 use claviger_issuer::account::LoginKind;
-use claviger_issuer::caller::Caller;
+use claviger_issuer::caller::{Caller, Login};
+use claviger_issuer::upstream::{Beginning, Purpose};
 use claviger_issuer::{Failure, Issuer};
+use claviger_store::connection::Link;
 use claviger_store::id::UserId;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -15,8 +17,9 @@ use crate::body::FormBody;
 use crate::caller::request_info;
 use crate::cookies::from_here;
 use crate::login_page::{Place, PlainForm};
-use crate::pages::{AccountPage, MessagePage, Moment, SessionLine, respond};
+use crate::pages::{AccountPage, MessagePage, Moment, SessionLine, WayLine, respond};
 use crate::problem::{Answer, Answered};
+use crate::upstream_pages::refused;
 use crate::v1::logins::current;
 
 /// Which login to end.
@@ -38,6 +41,30 @@ pub(crate) struct PasswordForm {
     /// Binds the form to the browser that it was shown in.
     #[serde(default)]
     csrf: String,
+}
+
+/// What was wrong, and at which form.
+enum Wrong<'a> {
+    Password(&'a str),
+    Link(&'a str),
+}
+
+/// Which connection to link or unlink, with a fresh proof of who asks.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct LinkForm {
+    /// The connection's name.
+    #[serde(default)]
+    connection: String,
+    #[schema(value_type = String, format = Password)]
+    current_password: SecretString,
+    /// Binds the form to the browser that it was shown in.
+    #[serde(default)]
+    csrf: String,
+}
+
+fn way_of(link: Link) -> WayLine {
+    let known_as = link.profile.get("username").and_then(serde_json::Value::as_str).map_or(link.subject, str::to_owned);
+    WayLine { name: link.connection_name, title: link.connection_title, known_as: Some(known_as) }
 }
 
 /// Somebody who is signed in, and where.
@@ -67,6 +94,32 @@ impl Visit {
         Ok(Ok(Self { place, cookie, caller, user }))
     }
 
+    /// Somebody who is signed in and proved it once more, and the connection that they name. `Err` holds what else to show.
+    async fn with_proof(
+        req: &HttpRequest,
+        issuer: &Issuer,
+        form: FormBody<LinkForm>,
+    ) -> Answered<Result<(Self, String), HttpResponse>> {
+        let visit = match Self::of(req, issuer).await? {
+            Ok(visit) => visit,
+            Err(login) => return Ok(Err(login)),
+        };
+        let LinkForm { connection, current_password, csrf } = form.take()?;
+        if !visit.admits(req, issuer, &csrf) {
+            return Ok(Err(visit.place.stale(&visit.account())?));
+        }
+        let device = visit.place.cookies().device(req);
+        match issuer.prove_own_password(&visit.caller, current_password, device.as_deref()).await {
+            Ok(()) => Ok(Ok((visit, connection))),
+            Err(failure @ Failure::Refusal(_)) => {
+                let answer = Answer::from(failure);
+                let problem = for_people(answer.detail());
+                Ok(Err(visit.page(issuer, answer.status(), Some(Wrong::Link(&problem))).await?))
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
     fn admits(&self, req: &HttpRequest, issuer: &Issuer, token: &str) -> bool {
         self.place.admits(req, issuer, Some(self.cookie.expose_secret()), token)
     }
@@ -79,7 +132,7 @@ impl Visit {
         format!("{}/account", self.place.base)
     }
 
-    async fn page(&self, issuer: &Issuer, status: StatusCode, problem: Option<&str>) -> Answered<HttpResponse> {
+    async fn page(&self, issuer: &Issuer, status: StatusCode, problem: Option<Wrong<'_>>) -> Answered<HttpResponse> {
         let user = issuer.own_user(&self.caller).await?;
         let logins = issuer.logins(self.tenant(), self.user).await?;
         let own = current(&self.caller);
@@ -99,6 +152,19 @@ impl Visit {
             "{} to {} characters. A few words in a row make a good password. You are signed out everywhere when it changes.",
             policy.min_length, policy.max_length
         );
+        let links = issuer.links_of(self.tenant(), self.user).await?;
+        let mut ways: Vec<_> = links.into_iter().map(way_of).collect();
+        for (name, title) in issuer.offered_connections(self.tenant()).await? {
+            if ways.iter().all(|way| way.name != name) {
+                ways.push(WayLine { name, title, known_as: None });
+            }
+        }
+        ways.sort_by(|one, other| one.name.cmp(&other.name));
+        let (problem, link_problem) = match problem {
+            Some(Wrong::Password(problem)) => (Some(problem), None),
+            Some(Wrong::Link(problem)) => (None, Some(problem)),
+            None => (None, None),
+        };
         let page = AccountPage {
             tenant_name: self.place.name(),
             base: &self.place.base,
@@ -107,8 +173,10 @@ impl Visit {
             token: &issuer.form_token(self.tenant(), self.cookie.expose_secret()),
             sessions: logins.into_iter().map(line).collect(),
             password_rule: &rule,
+            ways,
             notice: None,
             problem,
+            link_problem,
         };
         respond(status, &page)
     }
@@ -232,10 +300,90 @@ pub(crate) async fn change_password(
         ),
         Err(failure @ Failure::Refusal(_)) => {
             let answer = Answer::from(failure);
-            visit.page(&issuer, answer.status(), Some(&for_people(answer.detail()))).await
+            visit.page(&issuer, answer.status(), Some(Wrong::Password(&for_people(answer.detail())))).await
         }
         Err(failure) => Err(failure.into()),
     }
+}
+
+/// Link one's account, from the page
+///
+/// With the password. Whoever comes back from the provider must be signed in here as whoever began.
+#[utoipa::path(
+    tag = "Pages",
+    operation_id = "linkFromPage",
+    request_body(content = LinkForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "The way on to the provider", content_type = "text/html", body = String),
+        (status = 303, description = "Nobody is signed in: to the login page"),
+        (status = 403, description = "The form did not come from our page", content_type = "text/html", body = String),
+        (status = 404, description = "There is no such connection to a provider", body = crate::problem::Problem),
+        (status = 422, description = "The page again, with what is wrong", content_type = "text/html", body = String),
+        (status = 429, description = "The page again: too many failures", content_type = "text/html", body = String),
+        (status = 503, description = "The provider gives no answer of use", content_type = "text/html", body = String),
+    ),
+    security(("session" = [])),
+)]
+#[post("/account/link")]
+pub(crate) async fn link_account(req: HttpRequest, issuer: Data<Issuer>, form: FormBody<LinkForm>) -> Answered<HttpResponse> {
+    let (visit, connection) = match Visit::with_proof(&req, &issuer, form).await? {
+        Ok(proven) => proven,
+        Err(response) => return Ok(response),
+    };
+    let Some(Login::Session(session)) = visit.caller.person()?.login else { return Err(Answer::internal()) };
+    let (browser, fresh) = visit.place.binding(&issuer, &req);
+    let beginning = Beginning {
+        tenant: &visit.place.tenant,
+        connection: &connection,
+        browser: &browser,
+        purpose: Purpose::Link(visit.user, session),
+        return_to: None,
+        request: &request_info(&req),
+    };
+    let url = match issuer.begin_upstream(beginning).await {
+        Ok(url) => url,
+        Err(Failure::Refusal(claviger_issuer::Refusal::NotFound)) => return Err(Answer::not_found()),
+        Err(failure) => return refused(&visit.place, &req, failure.into()),
+    };
+    // Not a redirect: a browser would not follow one from a form to another site, which our policy forbids.
+    let page = MessagePage {
+        tenant_name: Some(visit.place.name()),
+        title: "Go on to link your account",
+        text: "Sign in there as who you are to be here. You come back to your account page.",
+        link: Some((url.as_str(), "Continue")),
+    };
+    let mut response = respond(StatusCode::OK, &page)?;
+    if fresh {
+        response.add_cookie(&visit.place.cookies().set_form(&browser)).map_err(|_| Answer::internal())?;
+    }
+    Ok(response)
+}
+
+/// Unlink one's account, from the page
+///
+/// With the password. One's logins that came from there end.
+#[utoipa::path(
+    tag = "Pages",
+    operation_id = "unlinkFromPage",
+    request_body(content = LinkForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "Unlinked: back to the page; or nobody is signed in: to the login page"),
+        (status = 403, description = "The form did not come from our page", content_type = "text/html", body = String),
+        (status = 404, description = "There is no such link", body = crate::problem::Problem),
+        (status = 422, description = "The page again, with what is wrong", content_type = "text/html", body = String),
+        (status = 429, description = "The page again: too many failures", content_type = "text/html", body = String),
+    ),
+    security(("session" = [])),
+)]
+#[post("/account/unlink")]
+pub(crate) async fn unlink_account(req: HttpRequest, issuer: Data<Issuer>, form: FormBody<LinkForm>) -> Answered<HttpResponse> {
+    let (visit, connection) = match Visit::with_proof(&req, &issuer, form).await? {
+        Ok(proven) => proven,
+        Err(response) => return Ok(response),
+    };
+    let connection = issuer.find_connection_by_name(visit.tenant(), &connection).await?.row.id;
+    issuer.unlink(visit.tenant(), &visit.caller.actor(), visit.user, connection).await?;
+    Ok(visit.place.go(&visit.account()).finish())
 }
 
 /// Field names as the page names them.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, ResponseError as _};
@@ -18,9 +18,12 @@ use claviger_issuer::budget::{Remaining, Told};
 use claviger_issuer::settings::RequestInfo;
 use futures_util::FutureExt as _;
 use ipnet::IpNet;
+use tracing::Instrument as _;
 
 use crate::config::ProxyHeader;
+use crate::metrics;
 use crate::problem::Answer;
+use crate::traces;
 
 /// Longest path with query, in bytes.
 const LONGEST_URI: usize = 8 * 1024;
@@ -129,6 +132,7 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let started = Instant::now();
+    let _in_hand = metrics::in_hand();
     let (Some(border), Some(issuer)) = (req.app_data::<Data<Border>>().cloned(), req.app_data::<Data<Issuer>>().cloned()) else {
         return Err(Answer::internal().into());
     };
@@ -136,7 +140,9 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
     let id = format!("{:024x}", u128::from_be_bytes(issuer.random().bytes()) >> 32);
     let method = req.method().clone();
     let health = req.path() == "/readyz";
-    let origin = border.origin(req.peer_addr().map(|peer| peer.ip()), req.headers());
+    let peer = req.peer_addr().map(|peer| peer.ip());
+    let span = traces::begin(&id, req.headers(), peer.is_some_and(|peer| border.trusts(peer)));
+    let origin = border.origin(peer, req.headers());
     let known = origin.unwrap_or(Origin { address: None, https: false });
     let mut told = Told::default();
     let mut response = match admit(&border, &req, origin) {
@@ -151,17 +157,26 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
             told = request.told.clone();
             req.extensions_mut().insert(request);
             // No clone of the request may be held here: routing writes into it.
-            match AssertUnwindSafe(next.call(req)).catch_unwind().await {
+            match AssertUnwindSafe(next.call(req).instrument(span.clone())).catch_unwind().await {
                 Ok(response) => response?.map_into_left_body(),
                 Err(_) => {
                     border.panics.fetch_add(1, Ordering::Relaxed);
+                    metrics::count_panic();
                     tracing::error!(request.id = %id, "a handler panicked");
                     return Err(Answer::internal().of_request(&id).into());
                 }
             }
         }
     };
-    log(&response, &id, &method, health, known.address, started);
+    let method = KNOWN_METHODS.iter().find(|known| **known == method).map_or("other", Method::as_str);
+    // The pattern and not the path as it came: whatever somebody puts into a path by mistake stays out.
+    let route = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
+    metrics::count(method, &route, response.status(), response.response().error(), started.elapsed());
+    traces::end(&span, method, &route, response.status());
+    log(&response, &id, method, &route, health, known.address, started);
+    if !border.accepting.load(Ordering::Relaxed) {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     dress(response.headers_mut(), &id, known.https);
     tell_limits(response.headers_mut(), &told.heard());
     Ok(response)
@@ -191,11 +206,16 @@ fn admit(border: &Border, req: &ServiceRequest, origin: Result<Origin, &'static 
 
 /// One line a request: what failed at warn or error, what was done at info, a token issued at debug, since the audit
 /// trail has each.
-fn log<B>(response: &ServiceResponse<B>, id: &str, method: &Method, readiness: bool, address: Option<IpAddr>, started: Instant) {
+fn log<B>(
+    response: &ServiceResponse<B>,
+    id: &str,
+    method: &'static str,
+    path: &str,
+    readiness: bool,
+    address: Option<IpAddr>,
+    started: Instant,
+) {
     let status = response.status().as_u16();
-    // The route's pattern and not the path as it came: whatever somebody puts into a path by mistake stays out.
-    let path = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
-    let method = KNOWN_METHODS.iter().find(|known| *known == method).map_or("other", Method::as_str);
     let token = status == 201 && path.ends_with("/v1/authentications") || status == 200 && path.ends_with("/v1/token");
     let routine = token || status == 200 && method == "GET";
     if routine && !tracing::enabled!(tracing::Level::DEBUG) {

@@ -17,6 +17,7 @@ use claviger_store::id::TenantId;
 use crate::cookies::{Cookies, from_here};
 use crate::credentials;
 use crate::problem::Answer;
+use crate::traces;
 
 /// What a caller must hold.
 pub(crate) trait Permission: 'static {
@@ -68,12 +69,18 @@ permissions! {
     Anyone => None;
     ApplicationsRead => Some("applications:read");
     ApplicationsWrite => Some("applications:write");
+    AudiencesRead => Some("audiences:read");
+    AudiencesWrite => Some("audiences:write");
     AuditRead => Some("audit:read");
+    ConnectionsRead => Some("connections:read");
+    ConnectionsWrite => Some("connections:write");
     KeysRead => Some("keys:read");
     KeysWrite => Some("keys:write");
     RolesRead => Some("roles:read");
     RolesWrite => Some("roles:write");
     RevocationsRead => Some("revocations:read");
+    SigningKeysRead => Some("signing-keys:read");
+    SigningKeysWrite => Some("signing-keys:write");
     TenantsRead => Some("tenants:read"), true;
     TenantsWrite => Some("tenants:write"), true;
     UsersRead => Some("users:read");
@@ -116,6 +123,9 @@ impl<P: Permission> FromRequest for Caller<P> {
                 None if P::COOKIE => signed_in(&req, &issuer, tenant.as_ref()).await?,
                 None => return Err(Refusal::Unauthenticated.into()),
             };
+            if tenant.is_none() {
+                traces::is_about(who.tenant().tenant.id);
+            }
             if let Some(scope) = P::SCOPE
                 && let Err(refusal) = who.require(scope)
             {
@@ -162,7 +172,10 @@ pub(crate) fn request_info(req: &HttpRequest) -> RequestInfo {
 pub(crate) async fn path_tenant(req: &HttpRequest) -> Result<Option<Arc<TenantEntry>>, Answer> {
     let Some(slug) = req.match_info().get("tenant") else { return Ok(None) };
     match issuer(req)?.tenant(slug).await? {
-        Some(tenant) => Ok(Some(tenant)),
+        Some(tenant) => {
+            traces::is_about(tenant.tenant.id);
+            Ok(Some(tenant))
+        }
         None => Err(Answer::not_found()),
     }
 }

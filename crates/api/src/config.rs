@@ -1,10 +1,10 @@
 //! Configuration: defaults, a file, the environment, the command line; the later wins.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use claviger_issuer::outbound::{Allowed, OutboundSettings};
 use claviger_issuer::password::Cost;
 use claviger_issuer::settings::{Settings, Throttle, check_lifetime};
 use claviger_issuer::vault::MasterKey;
@@ -14,7 +14,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, Error as _};
 use url::Url;
 
 /// The commented defaults, as `config print` shows them.
@@ -35,7 +35,7 @@ pub struct Overrides {
 }
 
 /// See the commented defaults for what each means.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents each")]
 pub struct Config {
@@ -49,6 +49,8 @@ pub struct Config {
     pub postgres_bin: Option<PathBuf>,
     pub master_key: Option<SecretString>,
     pub master_key_file: Option<PathBuf>,
+    pub master_key_command: Option<String>,
+    pub other_master_key_files: Vec<PathBuf>,
     pub default_tenant: String,
     pub brand: String,
     pub token_lifetime: i32,
@@ -63,7 +65,13 @@ pub struct Config {
     pub throttle: Throttle,
     pub password: Password,
     pub metrics_listen: Option<SocketAddr>,
+    pub otlp_endpoint: Option<Url>,
+    pub otlp_share: f64,
     pub mail: MailSettings,
+    #[serde(deserialize_with = "targets")]
+    pub outbound_allow: Vec<Allowed>,
+    pub outbound_allow_loopback: Option<bool>,
+    pub outbound_proxy: Option<Url>,
 }
 
 /// How mail leaves.
@@ -174,6 +182,11 @@ impl Config {
             confirm_addresses: self.mail.smtp_url.is_some(),
             password_cost: self.password_cost(),
             password_threads: self.password.threads,
+            outbound: OutboundSettings {
+                allow: self.outbound_allow.clone(),
+                proxy: self.outbound_proxy.clone(),
+                ..OutboundSettings::default()
+            },
         }
     }
 
@@ -195,6 +208,21 @@ impl Config {
         Cost { memory_kib: self.password.memory_kib, iterations: self.password.iterations }
     }
 
+    /// From how many places the master key is said to come.
+    fn master_keys(&self) -> usize {
+        [self.master_key.is_some(), self.master_key_file.is_some(), self.master_key_command.is_some()]
+            .iter()
+            .filter(|set| **set)
+            .count()
+    }
+
+    /// The same, and what is sealed under the key in this file opens too.
+    pub(crate) fn with_other_master_key(&self, file: &Path) -> Self {
+        let mut config = self.clone();
+        config.other_master_key_files.push(file.to_owned());
+        config
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         self.password_cost().check().context("configuration: password")?;
         crate::mail::Postman::of(self)?;
@@ -209,8 +237,29 @@ impl Config {
             bail!("configuration: master_key is not 32 bytes in base64; `openssl rand -base64 32` makes a key");
         }
         crate::log::check(&self.log)?;
-        if self.master_key.is_some() && self.master_key_file.is_some() {
-            bail!("configuration: give master_key or master_key_file, not both");
+        if let Some(url) = &self.otlp_endpoint
+            && (!matches!(url.scheme(), "http" | "https") || url.host().is_none() || url.query().is_some())
+        {
+            bail!(
+                "configuration: otlp_endpoint is the http:// or https:// address of a collector, such as http://127.0.0.1:4318"
+            );
+        }
+        if !(0.0..=1.0).contains(&self.otlp_share) {
+            bail!("configuration: otlp_share is 0 to 1");
+        }
+        if self.master_keys() > 1 {
+            bail!("configuration: give one of master_key, master_key_file and master_key_command");
+        }
+        let loopback = self.outbound_allow_loopback.unwrap_or(!self.is_production());
+        if let Some(target) = self.outbound_allow.iter().find(|target| target.is_loopback()).filter(|_| !loopback) {
+            bail!(
+                "configuration: outbound_allow lists {target}, which is this machine itself: in production that needs \
+                 outbound_allow_loopback = true (and know why)"
+            );
+        }
+        if self.outbound_proxy.as_ref().is_some_and(|proxy| !matches!(proxy.scheme(), "http" | "https") || proxy.host().is_none())
+        {
+            bail!("configuration: outbound_proxy is http:// or https:// with a host");
         }
         if let Some(url) = &self.public_url {
             let plain = matches!(url.scheme(), "http" | "https") && url.host().is_some();
@@ -223,10 +272,10 @@ impl Config {
         } else if self.is_production() {
             bail!("configuration: production needs public_url (CLAVIGER_PUBLIC_URL): where the world reaches this server");
         }
-        if self.is_production() && self.master_key.is_none() && self.master_key_file.is_none() {
+        if self.is_production() && self.master_keys() == 0 {
             bail!(
                 "configuration: production needs a master key and makes none by itself: set CLAVIGER_MASTER_KEY or \
-                 CLAVIGER_MASTER_KEY_FILE (`openssl rand -base64 32` makes one; keep a copy where the database is not)"
+                 CLAVIGER_MASTER_KEY_FILE or CLAVIGER_MASTER_KEY_COMMAND (`openssl rand -base64 32` makes one; keep a copy where the database is not)"
             );
         }
         Ok(())
@@ -252,26 +301,26 @@ fn local_url(listening: SocketAddr) -> Url {
     url.unwrap()
 }
 
-/// A list, or, from the environment, text with commas.
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    struct Networks;
-    impl<'de> Visitor<'de> for Networks {
-        type Value = Vec<IpNet>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of addresses or networks, such as 10.0.0.0/8")
-        }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(network).collect()
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut networks = Vec::new();
-            while let Some(one) = list.next_element::<String>()? {
-                networks.push(network(&one)?);
-            }
-            Ok(networks)
-        }
+    list(deserializer, network)
+}
+
+fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Allowed>, D::Error> {
+    list(deserializer, |text| text.parse().map_err(D::Error::custom))
+}
+
+/// A list, or, from the environment, text with commas.
+fn list<'de, T, D: Deserializer<'de>>(deserializer: D, one: impl Fn(&str) -> Result<T, D::Error>) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a list of texts, or a text with commas between them")]
+    enum Listed {
+        Text(String),
+        List(Vec<String>),
     }
-    deserializer.deserialize_any(Networks)
+    match Listed::deserialize(deserializer)? {
+        Listed::Text(text) => text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(&one).collect(),
+        Listed::List(list) => list.iter().map(|part| one(part)).collect(),
+    }
 }
 
 fn network<E: de::Error>(text: &str) -> Result<IpNet, E> {
@@ -343,6 +392,25 @@ mod tests {
         assert_eq!(with("['::1']").unwrap(), 1);
         assert!(with("'0.0.0.0/0'").is_err());
         assert!(with("'proxy'").is_err());
+    }
+
+    #[test]
+    fn p21_this_machine_is_asked_in_production_only_where_somebody_says_so_twice() {
+        let with = |more: &str| {
+            let production = "database_url = 'postgres://x'\npublic_url = 'https://id.example'\n\
+                              master_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='\n";
+            let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&format!("{production}{more}")));
+            layers.extract::<Config>().map_err(anyhow::Error::from).and_then(|config| config.check())
+        };
+        assert!(with("outbound_allow = ['10.0.0.5:443', '10.1.0.0/16']").is_ok());
+        for loopback in ["127.0.0.1:9000", "::1", "127.0.0.0/8"] {
+            let refused = with(&format!("outbound_allow = ['{loopback}']")).unwrap_err().to_string();
+            assert!(refused.contains("outbound_allow_loopback"), "{refused}");
+            assert!(with(&format!("outbound_allow = '{loopback}'\noutbound_allow_loopback = true")).is_ok());
+        }
+        assert!(with("outbound_allow = ['localhost:9000']").is_err());
+        assert!(with("outbound_proxy = 'socks5://proxy.example'").is_err());
+        assert!(with("outbound_proxy = 'http://proxy.example:3128'").is_ok());
     }
 
     #[test]

@@ -25,5 +25,7 @@ mod problem;
 mod request_pages;
 mod routes;
 pub mod server;
+mod traces;
+mod upstream_pages;
 mod v1;
 mod well_known;

@@ -8,6 +8,7 @@ use claviger_issuer::{Issuer, TenantEntry};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use std::sync::Arc;
+use url::form_urlencoded;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::body::{Asked, FormBody};
@@ -96,6 +97,13 @@ impl Place {
         response
     }
 
+    /// What forms and logins of this browser are bound to, before anybody is signed in; and whether it must be told so.
+    pub(crate) fn binding(&self, issuer: &Issuer, req: &HttpRequest) -> (String, bool) {
+        let before = self.cookies().form(req).filter(|cookie| (16..=64).contains(&cookie.len()));
+        let fresh = before.is_none();
+        (before.unwrap_or_else(|| issuer.new_form_binding()), fresh)
+    }
+
     /// A page with a form that is bound to this browser, for whoever is not signed in.
     pub(crate) fn with_form(
         &self,
@@ -104,9 +112,7 @@ impl Place {
         page: impl FnOnce(&str) -> Answered<HttpResponse>,
     ) -> Answered<HttpResponse> {
         let cookies = self.cookies();
-        let before = cookies.form(req).filter(|cookie| (16..=64).contains(&cookie.len()));
-        let fresh = before.is_none();
-        let cookie = before.unwrap_or_else(|| issuer.new_form_binding());
+        let (cookie, fresh) = self.binding(issuer, req);
         let mut response = page(&issuer.form_token(self.tenant.tenant.id, &cookie))?;
         if fresh {
             response.add_cookie(&cookies.set_form(&cookie)).map_err(|_| Answer::internal())?;
@@ -116,7 +122,14 @@ impl Place {
 }
 
 impl Place {
-    fn login_page(&self, issuer: &Issuer, req: &HttpRequest, shown: &Shown<'_>) -> Answered<HttpResponse> {
+    async fn login_page(&self, issuer: &Issuer, req: &HttpRequest, shown: &Shown<'_>) -> Answered<HttpResponse> {
+        let connections = issuer.offered_connections(self.tenant.tenant.id).await?;
+        let more = shown
+            .return_to
+            .map(|to| form_urlencoded::Serializer::for_suffix("?".to_owned(), 1).append_pair("return_to", to).finish());
+        let more = more.unwrap_or_default();
+        let connections =
+            connections.into_iter().map(|(name, title)| (format!("{}/login/{name}{more}", self.base), title)).collect();
         self.with_form(issuer, req, |token| {
             let page = LoginPage {
                 tenant_name: self.name(),
@@ -125,6 +138,7 @@ impl Place {
                 token,
                 return_to: shown.return_to,
                 problem: shown.problem,
+                connections,
             };
             respond(shown.status, &page)
         })
@@ -140,7 +154,7 @@ struct Shown<'a> {
 }
 
 /// A target that cannot lead away: a path of ours.
-fn safe_target(target: &str) -> Option<&str> {
+pub(crate) fn safe_target(target: &str) -> Option<&str> {
     let plain = target.len() <= LONGEST_TARGET && target.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let relative = target.starts_with('/') && !target.starts_with("//");
     // Once more as a browser will read it.
@@ -171,7 +185,7 @@ pub(crate) async fn show(req: HttpRequest, issuer: Data<Issuer>, query: Asked<Lo
         let to = target.map_or_else(|| format!("{}/account", place.base), str::to_owned);
         return Ok(place.go(&to).finish());
     }
-    place.login_page(&issuer, &req, &Shown { status: StatusCode::OK, username: "", return_to: target, problem: None })
+    place.login_page(&issuer, &req, &Shown { status: StatusCode::OK, username: "", return_to: target, problem: None }).await
 }
 
 /// Sign in with a password
@@ -218,7 +232,7 @@ pub(crate) async fn sign_in(req: HttpRequest, issuer: Data<Issuer>, form: FormBo
                 tracing::error!(request.id = %request_info(&req).id, error = %fault, "nobody could be signed in");
             }
             let shown = Shown { status: answer.status(), username: &username, return_to: target, problem: Some(answer.detail()) };
-            let mut page = place.login_page(&issuer, &req, &shown)?;
+            let mut page = place.login_page(&issuer, &req, &shown).await?;
             if let Some(seconds) = answer.retry_after() {
                 page.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
             }

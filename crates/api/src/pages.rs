@@ -43,6 +43,8 @@ pub(crate) struct LoginPage<'a> {
     pub(crate) return_to: Option<&'a str>,
     /// Why the attempt before did not succeed.
     pub(crate) problem: Option<&'a str>,
+    /// Other ways to sign in: where each begins, a path of our own, and what it is called.
+    pub(crate) connections: Vec<(String, String)>,
 }
 
 /// What somebody who is signed in sees of their account.
@@ -63,10 +65,24 @@ pub(crate) struct AccountPage<'a> {
     pub(crate) sessions: Vec<SessionLine<'a>>,
     /// What a new password must be, as a sentence.
     pub(crate) password_rule: &'a str,
+    /// Other ways in, in order of name.
+    pub(crate) ways: Vec<WayLine>,
     /// What was done, shown at the top.
     pub(crate) notice: Option<&'a str>,
     /// Why the password was not changed, shown at its form.
     pub(crate) problem: Option<&'a str>,
+    /// Why nothing was linked or unlinked, shown there.
+    pub(crate) link_problem: Option<&'a str>,
+}
+
+/// A connection, as one's own way in or as one that could be.
+pub(crate) struct WayLine {
+    /// Its name, sent back as `connection`.
+    pub(crate) name: String,
+    /// What it is called.
+    pub(crate) title: String,
+    /// Who they are there, where they are linked.
+    pub(crate) known_as: Option<String>,
 }
 
 /// A place where somebody is signed in.
@@ -179,7 +195,7 @@ pub(crate) struct MessagePage<'a> {
     pub(crate) title: &'a str,
     /// What happened, and what to do now.
     pub(crate) text: &'a str,
-    /// A path of our own, never one that a request named, and what it is called.
+    /// A path of our own, or where a provider takes people, never one that a request named; and what it is called.
     pub(crate) link: Option<(&'a str, &'a str)>,
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use claviger_issuer::{Failure, Fault, GrantRefused, Refusal};
+use claviger_issuer::{Declined, Failure, Fault, GrantRefused, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -32,7 +32,8 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     /// More about why, as a word for programs: `refresh_token_reused` where a login was ended because one of its refresh
-    /// tokens was used a second time, `superseded` where another request used the token at the same time.
+    /// tokens was used a second time, `superseded` where another request used the token at the same time; where the server is
+    /// not ready, the check that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
@@ -117,6 +118,12 @@ impl Answer {
         self
     }
 
+    /// More about why, as a word for programs.
+    pub(crate) fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
     /// The same in OAuth's form (RFC 6749 §5.2). A challenge of other routes is left out of what is no 401.
     pub(crate) fn in_oauth(mut self, status: StatusCode, error: &'static str) -> Self {
         self.challenge = self.challenge.filter(|_| status == StatusCode::UNAUTHORIZED);
@@ -126,6 +133,11 @@ impl Answer {
     /// The kind of problem as a word for programs.
     pub(crate) fn error(&self) -> &'static str {
         self.error
+    }
+
+    /// The most exact word for the problem.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.reason.unwrap_or(self.error)
     }
 
     /// Its HTTP status.
@@ -228,6 +240,7 @@ impl From<Refusal> for Answer {
                 answer.challenge = Some("Bearer".into());
                 answer
             }
+            Refusal::Upstream(declined) => Self::from(declined),
             Refusal::Unauthenticated => {
                 let detail = "Send `Authorization: Bearer TOKEN`, or `Authorization: Basic` with an API key and its secret.";
                 let mut answer = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
@@ -254,6 +267,50 @@ impl From<Refusal> for Answer {
     }
 }
 
+impl From<Declined> for Answer {
+    fn from(declined: Declined) -> Self {
+        let (status, detail) = match declined {
+            Declined::State => (
+                StatusCode::BAD_REQUEST,
+                "This answer belongs to no sign-in that was begun in this browser, or it took too long. Begin again.",
+            ),
+            Declined::Refused => (
+                StatusCode::UNAUTHORIZED,
+                "The identity provider did not let you in, or its answer does not hold. Begin again, or ask an admin.",
+            ),
+            Declined::MissingGroup => {
+                (StatusCode::FORBIDDEN, "You lack a group that is needed to sign in here. Ask an admin for it.")
+            }
+            Declined::NoAccount => (
+                StatusCode::FORBIDDEN,
+                "User auto-creation is disabled, and no account here is linked to you. Ask an admin for one, or sign in with \
+                 your password and link it at your account page.",
+            ),
+            Declined::NameTaken => (
+                StatusCode::CONFLICT,
+                "There is an account with your name that is not linked to you there. If it is yours, sign in with its password \
+                 and link it at your account page; or ask an admin.",
+            ),
+            Declined::NoName => {
+                (StatusCode::FORBIDDEN, "The identity provider gives no name that an account here can have. Ask an admin.")
+            }
+            Declined::MayNot => (StatusCode::FORBIDDEN, "The account that is linked to you may not be used. Ask an admin."),
+            Declined::NotWhoBegan => (
+                StatusCode::FORBIDDEN,
+                "Only whoever began to link an account can finish, signed in in the same browser. Begin again at your account \
+                 page.",
+            ),
+            Declined::LinkedOtherwise => (
+                StatusCode::CONFLICT,
+                "That identity is linked to another account, or your account to another identity there. Unlink it first.",
+            ),
+        };
+        let mut answer = Self::new(status, declined.reason(), detail);
+        answer.challenge = (status == StatusCode::UNAUTHORIZED).then(|| "Bearer".into());
+        answer
+    }
+}
+
 impl From<Failure> for Answer {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -272,6 +329,14 @@ impl From<Failure> for Answer {
                 answer.fault = Some(fault);
                 answer
             }
+            Failure::Fault(fault @ Fault::Upstream(_)) => {
+                let detail =
+                    "The identity provider or directory gave no answer that is of use. Try again in a moment, or ask an admin.";
+                let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_unavailable", detail);
+                answer.retry_after = Some(5);
+                answer.fault = Some(fault);
+                answer
+            }
             Failure::Fault(fault @ Fault::Internal(_)) => {
                 let mut answer = Self::internal();
                 answer.fault = Some(fault);
@@ -282,7 +347,7 @@ impl From<Failure> for Answer {
 }
 
 /// Begins with a capital and ends with a full stop.
-fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())

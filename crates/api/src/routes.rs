@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::problem::Answer;
-use crate::{account_page, docs, health, login_page, pages, request_pages, v1, well_known};
+use crate::{account_page, docs, health, login_page, pages, request_pages, upstream_pages, v1, well_known};
 
 /// What every tenant serves under `/t/{tenant}`, and the root for whichever tenant the credential names.
 pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
@@ -29,6 +29,15 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::users::show)
         .service(v1::users::change)
         .service(v1::users::delete)
+        .service(v1::links::mine)
+        .service(v1::links::create)
+        .service(v1::links::list)
+        .service(v1::links::delete)
+        .service(v1::connections::create)
+        .service(v1::connections::list)
+        .service(v1::connections::show)
+        .service(v1::connections::change)
+        .service(v1::connections::delete)
         .service(v1::logins::set_password)
         .service(v1::logins::list)
         .service(v1::logins::end_all)
@@ -68,6 +77,18 @@ pub(crate) fn tenant_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::scopes::available)
         .service(v1::audit::export)
         .service(v1::audit::list)
+        .service(v1::audiences::create)
+        .service(v1::audiences::list)
+        .service(v1::audiences::show)
+        .service(v1::audiences::change)
+        .service(v1::audiences::delete)
+        .service(v1::audiences::public_key)
+        .service(v1::audiences::confirm_key)
+        .service(v1::signing_keys::list)
+        .service(v1::signing_keys::verifiers)
+        .service(v1::signing_keys::rotate)
+        .service(v1::signing_keys::activate)
+        .service(v1::signing_keys::retire)
         .service(v1::audit::explain)
         .service(v1::audit::done_in_my_name)
         .service(well_known::jwks);
@@ -87,6 +108,8 @@ pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
         .service(request_pages::show_claim)
         .service(request_pages::claim)
         .service(v1::revocations::show)
+        .service(v1::status_lists::show)
+        .service(v1::status_lists::list)
         .service(well_known::metadata)
         .service(login_page::show)
         .service(login_page::sign_in)
@@ -96,6 +119,10 @@ pub(crate) fn tenant_only_routes(routes: &mut ServiceConfig<'_>) {
         .service(account_page::end)
         .service(account_page::end_all)
         .service(account_page::change_password)
+        .service(account_page::link_account)
+        .service(account_page::unlink_account)
+        .service(upstream_pages::begin)
+        .service(upstream_pages::callback)
         // Any method and any path behind it: a proxy asks with the request itself.
         .map(|plain| plain.route("/v1/forward-auth/envoy/{policy}/{asked:.*}", web::route().to(v1::forward_auth::envoy)));
 }

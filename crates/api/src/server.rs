@@ -1,6 +1,7 @@
 //! The HTTP server.
 
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,6 +22,9 @@ use crate::routes::{Methods, extractor_errors, nowhere, root_routes, tenant_only
 
 /// How requests in hand may take to end after listening stopped, in seconds.
 const DRAIN: u64 = 10;
+
+/// From refusing connections until those that came before have brought their requests.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// What the server needs besides the issuer.
 #[derive(Debug, Clone)]
@@ -50,30 +54,38 @@ impl From<&Config> for Settings {
 pub struct Running {
     /// To be awaited.
     pub server: Server,
+    door: Arc<TcpListener>,
     border: Data<Border>,
     issuer: Data<Issuer>,
 }
 
 impl Running {
-    /// Turns readiness off, so that balancers look elsewhere.
+    /// What stops it.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper { handle: self.server.handle(), border: self.border.clone(), issuer: self.issuer.clone() }
+        let (door, border, issuer) = (self.door.clone(), self.border.clone(), self.issuer.clone());
+        Stopper { handle: self.server.handle(), door, border, issuer }
     }
 }
 
 /// Stops a server.
 pub struct Stopper {
     handle: ServerHandle,
+    door: Arc<TcpListener>,
     border: Data<Border>,
     issuer: Data<Issuer>,
 }
 
 impl Stopper {
-    /// Turns readiness off, waits, then lets the requests in hand end.
+    /// Turns readiness off, waits, then lets the requests in hand end. Connections are closed with the answers that are given
+    /// meanwhile, so that in the end none is left on which a request could arrive too late.
     pub async fn stop(&self, wait: Duration) {
         self.border.accepting.store(false, Ordering::SeqCst);
         tokio::time::sleep(wait).await;
+        // The server would drop connections whose request it has not read yet. So it is stopped only when they have brought it.
+        self.handle.pause().await;
+        refuse_connections(&self.door);
+        tokio::time::sleep(SETTLE).await;
         self.issuer.close_revocation_feeds();
         self.handle.stop(true).await;
     }
@@ -83,6 +95,12 @@ impl Stopper {
     pub fn panics(&self) -> u64 {
         self.border.panics.load(Ordering::Relaxed)
     }
+}
+
+/// From now on the port is closed, whoever else holds the listener: a balancer that connects goes elsewhere at once.
+fn refuse_connections(door: &TcpListener) {
+    // `shutdown(2)`, which only streams offer here. Where it does not do that, the port is closed when the server stops.
+    let _ = door.try_clone().map(|door| TcpStream::from(OwnedFd::from(door)).shutdown(Shutdown::Both));
 }
 
 /// Serves on a bound listener.
@@ -124,5 +142,6 @@ pub fn start(issuer: Arc<Issuer>, settings: &Settings, listener: TcpListener) ->
     if settings.workers > 0 {
         server = server.workers(settings.workers);
     }
-    Ok(Running { server: server.listen(listener)?.run(), border, issuer: ours })
+    let door = Arc::new(listener.try_clone()?);
+    Ok(Running { server: server.listen(listener)?.run(), door, border, issuer: ours })
 }

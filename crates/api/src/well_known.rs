@@ -5,16 +5,14 @@ use std::sync::Arc;
 use actix_web::http::header::{self, CacheControl, CacheDirective, HeaderName};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, get};
+use chrono::{DateTime, Utc};
 use claviger_issuer::{Issuer, TenantEntry};
 use serde_json::json;
 
-use crate::caller::issuer;
+use crate::caller::{issuer, request_info};
 use crate::oauth::CLIENT_AUTHENTICATION;
 use crate::problem::{Answer, Answered};
 use crate::v1::token::GrantType;
-
-/// Seconds that a verifier may keep what it fetched.
-const MAX_AGE: u32 = 300;
 
 /// The tenant of the path, or the default one at the root. Signing keys of a disabled tenant stay published, and those
 /// of every tenant while the database is away: whether tokens count is another question.
@@ -24,10 +22,16 @@ pub(crate) async fn tenant(req: &HttpRequest) -> Answered<Arc<TenantEntry>> {
     issuer.publishing_tenant(slug).await?.ok_or_else(Answer::not_found)
 }
 
-/// Public and cacheable, from any page.
-pub(crate) fn publish(response: &mut HttpResponseBuilder) {
+/// Public, from any page, and cacheable unless keys were just withdrawn.
+pub(crate) fn publish(response: &mut HttpResponseBuilder, tenant: &TenantEntry, now: DateTime<Utc>) {
+    let max_age = tenant.published.max_age(now);
+    response.insert_header(CacheControl(vec![CacheDirective::Public, CacheDirective::MaxAge(max_age)]));
+    open_to_pages(response);
+}
+
+/// Readable from any page.
+pub(crate) fn open_to_pages(response: &mut HttpResponseBuilder) {
     response
-        .insert_header(CacheControl(vec![CacheDirective::Public, CacheDirective::MaxAge(MAX_AGE)]))
         .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
         .insert_header((HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"));
 }
@@ -51,11 +55,15 @@ pub(crate) fn publish(response: &mut HttpResponseBuilder) {
 #[get("/.well-known/jwks.json")]
 pub(crate) async fn jwks(req: HttpRequest) -> Answered<HttpResponse> {
     let tenant = tenant(&req).await?;
+    let issuer = issuer(&req)?;
+    let now = issuer.clock().now();
+    let agent = req.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    issuer.jwks_fetched(&tenant, request_info(&req).address, agent);
     let known = req.headers().get_all(header::IF_NONE_MATCH).filter_map(|tags| tags.to_str().ok()).any(|tags| {
         tags.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == tenant.published.etag)
     });
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    publish(&mut response);
+    publish(&mut response, &tenant, now);
     response.insert_header((header::ETAG, tenant.published.etag.clone()));
     if known {
         return Ok(response.finish());
@@ -80,7 +88,7 @@ pub(crate) async fn jwks(req: HttpRequest) -> Answered<HttpResponse> {
 #[get("/.well-known/oauth-authorization-server")]
 pub(crate) async fn metadata(req: HttpRequest) -> Answered<HttpResponse> {
     let tenant = tenant(&req).await?;
-    Ok(metadata_of(&tenant))
+    Ok(metadata_of(&tenant, issuer(&req)?.clock().now()))
 }
 
 /// Fetch the metadata (RFC 8414 §3.1), path-inserted form
@@ -97,13 +105,13 @@ pub(crate) async fn metadata(req: HttpRequest) -> Answered<HttpResponse> {
 #[get("/.well-known/oauth-authorization-server/t/{slug}")]
 pub(crate) async fn metadata_path_inserted(issuer: Data<Issuer>, slug: Path<String>) -> Answered<HttpResponse> {
     let tenant = issuer.publishing_tenant(&slug).await?.ok_or_else(Answer::not_found)?;
-    Ok(metadata_of(&tenant))
+    Ok(metadata_of(&tenant, issuer.clock().now()))
 }
 
-fn metadata_of(tenant: &TenantEntry) -> HttpResponse {
+fn metadata_of(tenant: &TenantEntry, now: DateTime<Utc>) -> HttpResponse {
     let issuer = &tenant.issuer;
     let mut response = HttpResponse::Ok();
-    publish(&mut response);
+    publish(&mut response, tenant, now);
     response.json(json!({
         "issuer": issuer,
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
@@ -112,6 +120,7 @@ fn metadata_of(tenant: &TenantEntry) -> HttpResponse {
         "revocation_endpoint": format!("{issuer}/v1/token/revoke"),
         "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
         "revocations_endpoint": format!("{issuer}/v1/revocations"),
+        "status_list_aggregation_endpoint": format!("{issuer}/v1/status-lists"),
         "introspection_endpoint": format!("{issuer}/v1/introspect"),
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         // Required by RFC 8414 §2; there is no authorization endpoint.

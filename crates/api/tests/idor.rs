@@ -45,6 +45,7 @@ enum Kind {
     RequestId,
     /// Somebody's wish for a key.
     KeyRequest,
+    Connection,
     /// `KEY:SECRET`.
     Pair,
     AccessToken,
@@ -54,7 +55,8 @@ enum Kind {
 
 use Kind::*;
 
-const IDS: [Kind; 11] = [User, Username, Application, Key, Role, Scope, Session, Family, TokenId, RequestId, KeyRequest];
+const IDS: [Kind; 12] =
+    [User, Username, Application, Key, Role, Scope, Session, Family, TokenId, RequestId, KeyRequest, Connection];
 const SECRETS: [Kind; 4] = [Pair, AccessToken, RefreshToken, Ticket];
 
 /// One of each kind of a tenant.
@@ -108,6 +110,7 @@ fn places() -> Vec<Place> {
         json("changeKey", patch.clone(), "/v1/keys/{key}", json!({ "scopes": ["{}"] })),
         json("changeKey", patch.clone(), "/v1/keys/{key}", json!({ "roles": ["{}"] })),
         json("changeKey", patch.clone(), "/v1/keys/{key}", json!({ "act_as": ["{}"] })),
+        json("linkUser", post.clone(), "/v1/users/{user}/links", json!({ "connection": "{}", "subject": "x" })),
         json("changeUser", patch.clone(), "/v1/users/{user}", json!({ "roles": ["{}"] })),
         json("changeUser", patch.clone(), "/v1/users/{user}", json!({ "scopes": ["{}"] })),
         json("changeApplication", patch.clone(), "/v1/applications/{application}", json!({ "roles": ["{}"] })),
@@ -128,6 +131,7 @@ fn places() -> Vec<Place> {
         query("listKeyRequests", "/v1/key-requests", "after={}"),
         query("listDoneInMyName", "/v1/me/impersonations", "after={}"),
         json("approveKeyRequest", post, "/v1/key-requests/{wish}/approve", json!({ "application_id": "{}", "scopes": [] })),
+        json("rotateSigningKey", Method::POST, "/v1/signing-keys/rotate", json!({ "audience": "{}" })),
         query("listTenants", "/v1/tenants", "after={}"),
         shown("introspectToken", "/v1/introspect", Sent::Form(vec![("token", "{}")])),
         shown("revokeToken", "/v1/token/revoke", Sent::Form(vec![("token", "{}")])),
@@ -157,12 +161,16 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 32] = [
+const WITHOUT_IDS: [&str; 43] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
     "createRole",
+    "createConnection",
+    "changeConnection",
     "putScope",
+    "createAudience",
+    "changeAudience",
     // Of the installation: see the sentence on slugs.
     "createTenant",
     "changeTenant",
@@ -177,19 +185,28 @@ const WITHOUT_IDS: [&str; 32] = [
     "createMyKey",
     // A number of the tenant's own list.
     "followRevocations",
+    // A time, which is never taken.
+    "showStatusList",
     // Of the public.
     "requestKey",
     // A word about what the path names.
     "denyKeyRequest",
+    "confirmAudienceKey",
     "forwardAuth",
     "showPublicKey",
+    "showAudienceKey",
     "showLoginPage",
+    // A state that this browser began.
+    "signInThroughConnection",
+    "comeBackFromConnection",
     // Pages: with their own form's token alone.
     "signIn",
     "signOut",
     "endLoginFromPage",
     "endAllLoginsFromPage",
     "changePasswordFromPage",
+    "linkFromPage",
+    "unlinkFromPage",
     "requestKeyFromPage",
     "confirmFromPage",
     "claimFromPage",
@@ -243,7 +260,10 @@ async fn furnish(tenant: &Tenant<'_>, name: &str) -> (Things, BTreeMap<&'static 
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     let wish = json!({ "app_name": "portal", "email": format!("dev@{name}.example"), "reason": "to try" });
     let wish = text(&server.anonymous().post(&tenant.path("/v1/key-requests"), wish).await.json()["id"]);
+    let connection = json!({ "name": "corp", "oidc": { "issuer": "https://idp.test", "client_id": name } });
+    let connection = text(&make("/v1/connections", connection).await.json()["id"]);
     let things = BTreeMap::from([
+        (Connection, connection),
         (User, user.clone()),
         (Username, name.to_owned()),
         (Application, application.clone()),
@@ -395,7 +415,11 @@ enum Who {
 fn body_of(operation: &Operation) -> Option<(Value, bool)> {
     let body = match operation.root_id() {
         "changeUser" | "changeKey" | "changeApplication" => json!({ "disabled": true }),
+        "changeConnection" => json!({ "enabled": false }),
+        "linkUser" => json!({ "connection": support::operations::ABSENT_UUID, "subject": "x" }),
         "setPasswordOfUser" => json!({ "password": "seven green lanterns drift" }),
+        "changeAudience" => json!({ "name": "taken-over" }),
+        "confirmAudienceKey" => json!({ "kid": "no-such-kid" }),
         "changeRole" => json!({ "scopes": [] }),
         "rotateKey" | "rotateMyKey" => json!({ "grace_seconds": 0 }),
         "approveKeyRequest" => json!({ "scopes": [] }),
@@ -418,7 +442,7 @@ impl Dice {
 }
 
 /// Where ids stand in paths.
-const SLOTS: [&str; 5] = ["{id}", "{name}", "{login}", "{request_id}", "{link}"];
+const SLOTS: [&str; 7] = ["{id}", "{kid}", "{name}", "{login}", "{request_id}", "{link}", "{connection}"];
 
 /// An operation with ids in its path, which has at least one of another tenant.
 fn in_path(dice: &mut Dice, operation: &Operation, own: &BTreeMap<&'static str, String>) -> Probe {

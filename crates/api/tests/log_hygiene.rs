@@ -315,7 +315,7 @@ async fn p39_secrets_are_found_nowhere_but_where_they_were_asked_for() {
     let rotated = Pair::of(&post(&format!("{path}/rotate"), json!({ "grace_seconds": 0 })).await);
     canaries.pair("a secret rotated over HTTP", &rotated);
     let over_http = Pair { key: "imported-4".into(), secret: "canary-over-http-Tn6Gd3Yb0Va".into() };
-    let import = json!({ "user_id": user["id"], "name": "n", "scopes": ["events:read"], "import": over_http.text() });
+    let import = json!({ "user_id": user["id"], "name": "n", "scopes": ["events:read"], "import": { "api_key": over_http.key, "api_secret": over_http.secret } });
     let answer = http.post(url("/v1/keys")).bearer_auth(&jwt).json(&import).send().await.unwrap();
     assert_eq!(answer.status(), 201);
     canaries.pair("a secret imported over HTTP", &over_http);

@@ -12,7 +12,7 @@ mod binary_support;
 
 use std::collections::BTreeMap;
 
-use binary_support::{Home, Serving, free_port, wait_until};
+use binary_support::{Home, Serving};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -42,11 +42,7 @@ async fn refresh(serving: &Serving, token: &Value) -> (u16, Value) {
 #[tokio::test]
 async fn lost_answers_parallel_ones_and_thefts_are_counted_apart() {
     let home = Home::new();
-    let (port, metrics) = (free_port(), free_port());
-    let mut command = home.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]);
-    command.env("CLAVIGER_METRICS_LISTEN", format!("127.0.0.1:{metrics}"));
-    let serving = Serving::start(command, port).await;
-    wait_until("the admin key is printed", async || serving.out().contains("/docs")).await;
+    let (serving, metrics) = home.serve_measured().await;
     let user = json!({ "username": "alice", "password": PASSWORD });
     let made = serving.http.post(serving.url("/v1/users")).header("Authorization", serving.admin().basic()).json(&user);
     assert_eq!(made.send().await.unwrap().status(), 201);

@@ -10,9 +10,12 @@
     reason = "a failure here is a failed test, and measured delays are shown with --nocapture"
 )]
 
+#[path = "support/people.rs"]
+mod people;
 mod support;
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use claviger::config::ProxyHeader;
@@ -24,11 +27,14 @@ use claviger_issuer::settings::Throttle;
 use claviger_issuer::{Issuer, Open};
 use claviger_store::{DatabaseUrls, Store};
 use futures_util::future::join_all;
+use people::Browser;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
 use support::{Answer, Key, Options, Server, Tenant, claims, hex};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
 
 /// Real time, because replicas have no clock in common, and a throttle that does not stop who keeps asking.
 fn options(notifications: bool) -> Options {
@@ -227,8 +233,9 @@ async fn a_key_made_at_one_server_works_at_the_other_at_once_even_if_it_was_unkn
         for server in [&a, &b] {
             assert_eq!(exchange(server, &imported).await.status, StatusCode::NOT_FOUND);
         }
-        let order =
-            json!({ "application_id": application.0, "name": "legacy", "scopes": ["events:read"], "import": imported.pair() });
+        let order = json!({ "application_id": application.0, "name": "legacy", "scopes": ["events:read"], "import": {
+                "api_key": imported.id, "api_secret": imported.secret
+            } });
         let made = a.with(&admin).post("/v1/keys", order).await;
         assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
         for server in [&b, &a] {
@@ -412,9 +419,12 @@ async fn a_record_that_waits_for_another_is_a_503_in_bounded_time_and_no_token_l
     assert_record_is_whole(&server, &tenant, &mut superuser).await;
 }
 
-/// A replica with a login of its own, which can be cut off alone.
-async fn replica_as(server: &Server, login: &str) -> Server {
+/// A replica with a login of its own, which can be cut off alone, perhaps over a cable.
+async fn replica_as(server: &Server, login: &str, cable: Option<&Cable>) -> Server {
     let mut application = url::Url::parse(&server.database.url()).unwrap();
+    if let Some(cable) = cable {
+        application = format!("postgres://127.0.0.1:{}/{}", cable.port, database_name(server)).parse().unwrap();
+    }
     application.set_username(login).unwrap();
     application.set_password(Some("test")).unwrap();
     let urls = DatabaseUrls::parse(application.as_str(), Some(&server.database.url())).unwrap();
@@ -449,15 +459,73 @@ async fn replica_as(server: &Server, login: &str) -> Server {
     }
 }
 
-#[actix_web::test]
-async fn t25_a_replica_that_is_cut_off_accepts_nothing_that_was_revoked_once_five_seconds_have_passed() {
+/// A way to the database on which packets can vanish: connections stay, and nothing comes through.
+struct Cable {
+    port: u16,
+    intact: watch::Sender<bool>,
+    plugged: tokio::task::JoinHandle<()>,
+}
+
+impl Cable {
+    async fn plug_in() -> Self {
+        let database: PgConnectOptions = std::env::var("DATABASE_URL").unwrap().parse().unwrap();
+        let (host, port) = (database.get_host().to_owned(), database.get_port());
+        let socket = database.get_socket().cloned().or_else(|| host.starts_with('/').then(|| PathBuf::from(&host)));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = listener.local_addr().unwrap().port();
+        let (intact, watching) = watch::channel(true);
+        let plugged = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (socket, host, watching) = (socket.clone(), host.clone(), watching.clone());
+                tokio::spawn(async move {
+                    match socket {
+                        Some(folder) => {
+                            let path = folder.join(format!(".s.PGSQL.{port}"));
+                            carry(client, tokio::net::UnixStream::connect(path).await.unwrap(), watching).await;
+                        }
+                        None => carry(client, tokio::net::TcpStream::connect((host, port)).await.unwrap(), watching).await,
+                    }
+                });
+            }
+        });
+        Self { port: ours, intact, plugged }
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        self.plugged.abort();
+    }
+}
+
+async fn carry(client: impl AsyncRead + AsyncWrite, database: impl AsyncRead + AsyncWrite, intact: watch::Receiver<bool>) {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_database, to_database) = tokio::io::split(database);
+    tokio::select! {
+        () = pass(from_client, to_database, intact.clone()) => {}
+        () = pass(from_database, to_client, intact) => {}
+    }
+}
+
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut intact: watch::Receiver<bool>) {
+    let mut bytes = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if intact.wait_for(|intact| *intact).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A replica beside another, cut off from the database for ten seconds: by connections that end and none that begin, or on a
+/// cable where packets vanish.
+async fn cut_off(cable: Option<Cable>) {
     let a = Server::start_with(options(true)).await;
     let tenant = a.tenant("acme").await;
     let (kept, revoked) = (tenant.app_key("kept", &MANAGEMENT).await, tenant.app_key("revoked", &SCOPES).await);
     let login = format!("test_login_{}", hex(&Random::from_system().bytes::<8>()));
     let mut superuser = a.database.superuser().await;
     run(&mut superuser, &format!("CREATE ROLE {login} LOGIN PASSWORD 'test' IN ROLE claviger_app")).await;
-    let b = replica_as(&a, &login).await;
+    let b = replica_as(&a, &login, cable.as_ref()).await;
     let mut token = String::new();
     for server in [&a, &b, &a, &b] {
         server.with(&kept.pair()).token().await;
@@ -465,13 +533,18 @@ async fn t25_a_replica_that_is_cut_off_accepts_nothing_that_was_revoked_once_fiv
         assert_eq!(me(server, &token).await.status, StatusCode::OK);
     }
 
-    run(&mut superuser, &format!("ALTER ROLE {login} NOLOGIN")).await;
-    end_connections(&mut superuser, &format!("usename = '{login}'")).await;
+    match &cable {
+        Some(cable) => cable.intact.send(false).unwrap(),
+        None => {
+            run(&mut superuser, &format!("ALTER ROLE {login} NOLOGIN")).await;
+            end_connections(&mut superuser, &format!("usename = '{login}'")).await;
+        }
+    }
     let cut = Instant::now();
     let done = a.with(&kept.basic()).delete(&format!("/v1/keys/{}", revoked.id)).await;
     assert_eq!(done.status, StatusCode::NO_CONTENT, "{}", done.text);
-    let (mut still, mut asked_late) = (Duration::ZERO, 0);
-    while cut.elapsed() < Duration::from_secs(8) {
+    let (mut still, mut slowest, mut asked_late) = (Duration::ZERO, Duration::ZERO, 0);
+    while cut.elapsed() < Duration::from_secs(10) {
         let sent = cut.elapsed();
         let answer = me(&b, &token).await;
         match answer.status {
@@ -482,31 +555,106 @@ async fn t25_a_replica_that_is_cut_off_accepts_nothing_that_was_revoked_once_fiv
             _ => assert_unknown("a revoked token", &answer),
         }
         asked_late += u32::from(sent > Duration::from_secs(5));
-        assert_unknown("exchange", &exchange(&b, &revoked).await);
-        assert_unknown("exchange", &exchange(&b, &kept).await);
+        let sent = cut.elapsed();
+        let order = json!({ "name": "new" });
+        let deed = async { b.with(&kept.basic()).post("/v1/applications", order).await };
+        let (kept_one, revoked_one, done) = tokio::join!(exchange(&b, &kept), exchange(&b, &revoked), deed);
+        slowest = slowest.max(cut.elapsed() - sent);
+        assert_unknown("exchange", &kept_one);
+        assert_unknown("exchange of a key revoked meanwhile", &revoked_one);
+        assert_unknown("a deed", &done);
+        assert_eq!(b.anonymous().get("/healthz").await.status, StatusCode::OK);
         // The other one is not bothered.
         assert_eq!(me(&a, &a.with(&kept.pair()).token().await).await.status, StatusCode::OK);
     }
     assert!(asked_late > 0);
-    println!("cut off, a revoked token was last accepted {} ms after the cut", still.as_millis());
+    println!("cut off: slowest 503 after {slowest:?}, a revoked token was last accepted {} ms after the cut", still.as_millis());
+    // Three seconds are what the record is waited for; the rest is for a busy machine.
+    assert!(slowest < Duration::from_secs(6), "{slowest:?}");
 
-    run(&mut superuser, &format!("ALTER ROLE {login} LOGIN")).await;
-    let healed = Instant::now();
+    match &cable {
+        Some(cable) => cable.intact.send(true).unwrap(),
+        None => run(&mut superuser, &format!("ALTER ROLE {login} LOGIN")).await,
+    }
+    let mended = Instant::now();
     loop {
         let answer = me(&b, &token).await;
         match answer.status {
             StatusCode::UNAUTHORIZED => break,
             _ => assert_unknown("a revoked token after the cut is mended", &answer),
         }
-        assert!(healed.elapsed() < Duration::from_secs(30), "it does not come back");
+        assert!(mended.elapsed() < Duration::from_secs(30), "it does not come back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    println!("mended, the replica knew better after {} ms", healed.elapsed().as_millis());
     until("exchange", &b, Some(&kept.pair()), (Method::POST, "/v1/authentications"), StatusCode::CREATED).await;
+    until("ready", &b, None, (Method::GET, "/readyz"), StatusCode::OK).await;
+    println!("mended, the replica works after {} ms", mended.elapsed().as_millis());
     assert_eq!(exchange(&b, &revoked).await.status, StatusCode::NOT_FOUND);
     assert_record_is_whole(&a, &tenant, &mut superuser).await;
     b.stopper.stop(Duration::ZERO).await;
     run(&mut superuser, &format!("ALTER ROLE {login} NOLOGIN")).await;
     end_connections(&mut superuser, &format!("usename = '{login}'")).await;
     run(&mut superuser, &format!("DROP ROLE {login}")).await;
+}
+
+#[actix_web::test]
+async fn t25_a_replica_that_is_cut_off_accepts_nothing_that_was_revoked_once_five_seconds_have_passed() {
+    cut_off(None).await;
+}
+
+#[actix_web::test]
+async fn t25_a_replica_whose_packets_vanish_answers_503_in_time_and_comes_back_by_itself() {
+    cut_off(Some(Cable::plug_in().await)).await;
+}
+
+#[actix_web::test]
+async fn a_login_at_one_server_is_refreshed_at_another_and_ended_at_a_third() {
+    const PASSWORD: &str = "a long enough passphrase";
+    let a = Server::start_with(options(true)).await;
+    let (b, c) = (a.replica(options(true)).await, a.replica(options(true)).await);
+    let tenant = a.tenant("acme").await;
+    tenant.user("alice", Some(PASSWORD)).await;
+    let first = tenant.log_in("alice", PASSWORD).await;
+    let refresh = async |server: &Server, tokens: &Value| {
+        server.anonymous().post("/v1/token/refresh", json!({ "refresh_token": tokens["refresh_token"] })).await
+    };
+    let second = refresh(&b, &first).await;
+    assert_eq!(second.status, StatusCode::OK, "{}", second.text);
+    // A lost answer is given again by whichever server is asked.
+    let again = refresh(&c, &first).await;
+    assert_eq!((again.status, again.json()), (StatusCode::OK, second.json()));
+    let second = second.json();
+    let third = refresh(&c, &second).await;
+    assert_eq!(third.status, StatusCode::OK, "{}", third.text);
+    let third = third.json();
+    let access = third["access_token"].as_str().unwrap();
+    for server in [&a, &b, &c] {
+        assert_eq!(me(server, access).await.status, StatusCode::OK);
+    }
+    let ended = c.with(&format!("Bearer {access}")).post_empty(&tenant.path("/v1/logout")).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT, "{}", ended.text);
+    let thrown = Instant::now();
+    // What is decided under the family's lock is so everywhere at once.
+    for server in [&a, &b, &c] {
+        let refused = refresh(server, &third).await;
+        assert_eq!((refused.status, refused.error().as_str()), (StatusCode::UNAUTHORIZED, "invalid_grant"));
+    }
+    for server in [&a, &b, &c] {
+        while me(server, access).await.status != StatusCode::UNAUTHORIZED {
+            assert!(thrown.elapsed() < Duration::from_secs(8), "a login that was ended elsewhere is still good");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    // A browser is signed in at all of them, wherever it signed in and out.
+    let browser = Browser::signed_in(&tenant, "alice", PASSWORD).await;
+    for server in [&b, &c, &a] {
+        assert_eq!(browser.sent_to(server).me().await.status, StatusCode::OK);
+    }
+    let mut leaving = browser.sent_to(&b);
+    let csrf = leaving.sent_to(&c).token_of("/account").await;
+    let left = leaving.submit("/logout", &[("csrf", &csrf)]).await;
+    assert!(left.status == StatusCode::OK && leaving.cookie("session").is_none(), "{}", left.text);
+    for server in [&a, &b, &c] {
+        assert_eq!(browser.sent_to(server).me().await.status, StatusCode::UNAUTHORIZED, "the cookie of an ended session");
+    }
 }

@@ -77,7 +77,11 @@ fn body(operation: &str) -> Option<Value> {
         "changeUser" => json!({ "email": "mallory@example.com", "disabled": true }),
         "changeApplication" => json!({ "name": "stolen", "disabled": true }),
         "changeKey" => json!({ "name": "stolen", "scopes": [], "disabled": true }),
+        "changeAudience" => json!({ "name": "stolen" }),
+        "confirmAudienceKey" => json!({ "kid": "k" }),
         "rotateKey" => json!({ "grace_seconds": 0 }),
+        "changeConnection" => json!({ "enabled": false }),
+        "linkUser" => json!({ "connection": ABSENT_UUID, "subject": "mallory" }),
         "setPasswordOfUser" => json!({ "password": "taken over by mallory" }),
         _ => return None,
     })
@@ -98,15 +102,16 @@ async fn scenario_68_p30_every_id_of_another_tenant_answers_exactly_like_an_abse
     let a = House::of(&server, "a").await;
     let b = House::of(&server, "b").await;
     let before = b.everything().await;
-    // But a person's own logins and keys, which no key reaches, and requests for keys: `idor.rs` asks for these.
+    // But a person's own logins and keys, which no key reaches, and requests for keys: `idor.rs` asks for these; and status
+    // lists, which are for everybody: `status_lists.rs`.
     let is_of_this_kind = |one: &Operation| {
-        let elsewhere = ["/v1/me/", "/v1/key-requests/"].iter().any(|place| one.template.contains(place));
+        let elsewhere = ["/v1/me/", "/v1/key-requests/", "/v1/status-lists/"].iter().any(|place| one.template.contains(place));
         one.template.contains("{id}") && !elsewhere
     };
     let by_id: Vec<_> = operations().into_iter().filter(is_of_this_kind).collect();
     // At the root and in the tenant.
-    let kinds = "show, change, delete of three kinds, the rotation, and a person's password and logins";
-    assert_eq!(by_id.len(), 28, "{kinds}");
+    let kinds = "show, change, delete of four kinds, the rotation, an audience's key, and a person's password, logins and links";
+    assert_eq!(by_id.len(), 50, "{kinds}");
     let mut cells = 0;
     for operation in &by_id {
         let body = body(operation.root_id());

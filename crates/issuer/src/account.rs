@@ -14,7 +14,7 @@ use crate::audit::{Actor, append};
 use crate::caller::Caller;
 use crate::directory::TenantEntry;
 use crate::grant::check_not_above;
-use crate::login::Login;
+use crate::login::{Login, Proven, ProvenBy};
 use crate::{Failure, Fault, Issuer, Refusal};
 
 /// A login that has not ended.
@@ -65,27 +65,51 @@ impl Issuer {
         if current.expose_secret() == new.expose_secret() {
             return Err(Refusal::invalid("new_password", "is the one that you have").into());
         }
-        // As a login: counted, and hashed in turn.
+        let tenant = person.tenant.tenant.id;
+        let proven = self.reproven(caller, current, device, now).await?;
+        // Where a directory knows the password, it is changed there.
+        let ProvenBy::Us { password, .. } = &proven.by else {
+            self.succeeded(tenant, proven).await;
+            let problem = "is kept by your organisation's directory: change it there";
+            return Err(Refusal::invalid("current_password", problem).into());
+        };
+        let before = Some(password.version);
+        let hash = self.hasher.hash(tenant, new).await?;
+        self.put_password(tenant, &caller.actor(), user.id, &hash, before, "user.password_change").await?;
+        self.succeeded(tenant, proven).await;
+        Ok(())
+    }
+
+    /// Whoever is signed in proves once more that they know the password, as a login does: counted, and hashed in turn.
+    async fn reproven(
+        &self,
+        caller: &Caller,
+        current: SecretString,
+        device: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Proven, Failure> {
+        let person = caller.person()?;
         let login = Login {
             tenant: &person.tenant,
-            username: &user.username,
+            username: &person.user()?.username,
             password: current,
             scope: None,
             client: None,
             device,
             request: caller.request.clone(),
         };
-        let proven = match self.prove(&login, now).await {
+        match self.prove(&login, now).await {
             Err(Failure::Refusal(Refusal::WrongLogin)) => {
-                return Err(Refusal::invalid("current_password", "is not the one that you have").into());
+                Err(Refusal::invalid("current_password", "is not the one that you have").into())
             }
-            outcome => outcome?,
-        };
-        let tenant = person.tenant.tenant.id;
-        let hash = self.hasher.hash(tenant, new).await?;
-        let before = Some(proven.password.version);
-        self.put_password(tenant, &caller.actor(), user.id, &hash, before, "user.password_change").await?;
-        self.succeeded(tenant, proven).await;
+            outcome => outcome,
+        }
+    }
+
+    /// A fresh proof that whoever is signed in knows their password, for what a stolen session must not do.
+    pub async fn prove_own_password(&self, caller: &Caller, current: SecretString, device: Option<&str>) -> Result<(), Failure> {
+        let proven = self.reproven(caller, current, device, self.clock.now()).await?;
+        self.succeeded(caller.tenant().tenant.id, proven).await;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use claviger_store::id::TenantId;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::measure::AUDIT_ENTRIES;
 use crate::random::Random;
 use crate::scope::ScopeSet;
 use crate::settings::RequestInfo;
@@ -83,6 +84,11 @@ impl Actor {
             authority: Authority::Operator,
             request: RequestInfo::new(String::new(), None),
         }
+    }
+
+    /// Nobody: what is done when it is time.
+    pub(crate) fn schedule() -> Self {
+        Self { name: "system:schedule".into(), ..Self::operator() }
     }
 
     /// A deed of this actor.
@@ -245,7 +251,10 @@ pub(crate) async fn append_with(
     let (entries, next) = key.extend(tenant, &head, drafts, random);
     let batch = Batch { expected: &head, head: &next, entries: &entries, tokens };
     match tx.record(&batch).await? {
-        true => Ok(()),
+        true => {
+            AUDIT_ENTRIES.increment(u64::try_from(entries.len()).unwrap_or(u64::MAX));
+            Ok(())
+        }
         false => Err(Fault::Internal("a locked audit head moved".into()).into()),
     }
 }

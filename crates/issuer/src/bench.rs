@@ -4,22 +4,24 @@
 
 use std::collections::HashMap;
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Argon2, Block, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use claviger_store::api_key::SecretMac;
 use claviger_store::id::{KeyId, TenantId};
+use claviger_store::signing_key::Algorithm;
 use claviger_verifier::{Expected, KeySet, verify};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
+use crate::installation::InstallationSecret;
+use crate::key_pair::{Signer, generate};
 use crate::mint::{Grant, mint};
 use crate::password::Cost;
 use crate::random::Random;
 use crate::scope::ScopeSet;
 use crate::secret::{AppKeyCredential, Peppers, new_key_id, new_secret};
-use crate::signing_key::{Signer, thumbprint};
 
 const ISSUER: &str = "http://127.0.0.1:8080/t/bench";
 
@@ -40,15 +42,14 @@ impl BareExchange {
     #[must_use]
     pub fn new() -> Option<Self> {
         let random = Random::from_system();
-        let peppers = Peppers::new(&[(1, Zeroizing::new(random.bytes::<32>().to_vec()))]);
+        let value = Zeroizing::new(random.bytes::<32>().to_vec());
+        let peppers = Peppers::new(&[InstallationSecret { version: 1, value, created_at: Clock::System.now() }], 1);
         let (key, secret) = (new_key_id("c", &random)?, new_secret("c", &random));
         let (_, mac) = peppers.hash(&key, &secret)?;
-        let seed = random.bytes::<32>();
-        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-        let kid = thumbprint(&public);
-        let signer = Signer::new(&kid, &seed, &public).ok()?;
+        let (public, private) = generate(Algorithm::EdDsa, &random).ok()?;
+        let signer = Signer::new(&public, &private).ok()?;
         let mut published = KeySet::new();
-        published.insert_ed25519(&kid, &public).ok()?;
+        public.insert_into(&mut published).ok()?;
         let pair = SecretString::from(format!("{key}:{}", secret.expose_secret()));
         let (tenant, scope) = (TenantId(random.uuid()), ScopeSet::granted(&["events:read"]).ok()?);
         Some(Self { random, peppers, keys: HashMap::from([(key, mac)]), signer, published, tenant, scope, pair })
@@ -112,7 +113,7 @@ impl BareHash {
         let Cost { memory_kib, iterations } = Cost::default();
         let params = Params::new(memory_kib, iterations, 1, Some(32)).ok()?;
         let blocks = vec![Block::new(); params.block_count()];
-        Some(Self { argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params), blocks })
+        Some(Self { argon2: Argon2::new(argon2::Algorithm::Argon2id, Version::V0x13, params), blocks })
     }
 
     /// Hashes a password.

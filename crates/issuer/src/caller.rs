@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use claviger_store::id::{FamilyId, KeyId, SessionId, TenantId, TokenId, UserId};
-use claviger_store::issued_token::UNENDING;
+use claviger_store::issued_token::{IssuedToken, UNENDING};
 use claviger_store::user::User;
 use claviger_verifier::{AccessToken, Expected, Expiry, Rejection, judge, unverified_issuer, verify_with};
 
@@ -205,12 +205,23 @@ pub(crate) struct VerifiedToken {
 }
 
 /// Which audience a token must be for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum For {
     /// This issuer's own endpoints.
     Us,
     /// Anybody: who only asks about it.
     Anybody,
+    /// Whoever it was issued for, but signed by the tenant's own keys: nothing that only an audience's key vouches for.
+    AnybodyByUs,
+}
+
+/// Whether a record is that of a token. One for an audience may leave claims out, and name its subject otherwise.
+fn is_of(record: &IssuedToken, token: &AccessToken, whose: For) -> bool {
+    let kept = record.key.as_ref().map(KeyId::as_str);
+    match whose {
+        For::Us => kept == token.key_id.as_deref() && record.subject == token.subject,
+        For::Anybody | For::AnybodyByUs => token.key_id.as_deref().is_none_or(|key| Some(key) == kept),
+    }
 }
 
 impl Issuer {
@@ -254,7 +265,7 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Result<VerifiedToken, Failure> {
         let invalid = |why| Failure::from(Refusal::InvalidToken(why));
-        let hash = TokenHash::of(token);
+        let hash = TokenHash::of(token, whose);
         let before = self.checked.get(&hash);
         // The issuer that the token claims only chooses the keys to check it with.
         let claimed = match &before {
@@ -269,9 +280,11 @@ impl Issuer {
         let audience = (whose == For::Us).then_some(entry.issuer.as_str());
         let expected = Expected { issuer: &entry.issuer, audience, leeway_seconds: 0 };
         let now_unix = now.timestamp();
+        // What an audience's own key signed opens nothing here.
+        let keys = if whose == For::Anybody { &entry.published.all_keys } else { &entry.published.keys };
         let verified = match before.as_ref().and_then(|before| before.under(&entry)) {
             Some(token) => judge(token, &expected, now_unix).map(|()| token.clone()),
-            None => verify_with(token, &entry.published.keys, &expected, Expiry::Optional, now_unix)
+            None => verify_with(token, keys, &expected, Expiry::Optional, now_unix)
                 .map(|token| self.checked.keep(hash, token, &entry)),
         };
         let token = verified.map_err(|rejection| {
@@ -285,17 +298,12 @@ impl Issuer {
         let id = TokenId(token.token_id.parse().map_err(|_| malformed())?);
         let kept_until = DateTime::from_timestamp(token.expires_at.unwrap_or(UNENDING), 0).ok_or_else(malformed)?;
         let family = token.session.as_deref().map(str::parse).transpose().map_err(|_| malformed())?;
-        let (principal, granted) = self.principal_of(&entry, &token, family, now).await?;
         // Our signature alone does not do: the record must know it, and not as called back.
         let record = self.directory.issued_token(entry.tenant.id, id, kept_until).await?;
-        match record {
-            Some(record)
-                if record.revoked.is_none()
-                    && record.expires_at == kept_until
-                    && record.family == family
-                    && record.key.as_ref().map(KeyId::as_str) == token.key_id.as_deref() => {}
-            _ => return Err(invalid("it was called back")),
-        }
+        let is_it = |record: &Arc<IssuedToken>| record.expires_at == kept_until && is_of(record, &token, whose);
+        let record = record.filter(|record| is_it(record) && record.revoked.is_none() && record.family == family);
+        let record = record.ok_or_else(|| invalid("it was called back"))?;
+        let (principal, granted) = self.principal_of(&entry, &record, now).await?;
         let scopes = match (&principal, granted) {
             (Principal::Person(person), Some(granted)) if !token.narrowed => {
                 rights::of_login(&person.tenant, person.user()?, &granted)
@@ -314,12 +322,10 @@ impl Issuer {
     async fn principal_of(
         &self,
         entry: &Arc<TenantEntry>,
-        token: &AccessToken,
-        family: Option<FamilyId>,
+        record: &IssuedToken,
         now: DateTime<Utc>,
     ) -> Result<(Principal, Option<Vec<String>>), Failure> {
-        let key = token.key_id.as_deref().map(|key| KeyId::parse(key).ok_or(KEY_GONE)).transpose()?;
-        self.principal_now(entry, key.as_ref(), token.subject.parse().ok(), family, now).await
+        self.principal_now(entry, record.key.as_ref(), record.subject.parse().ok(), record.family, now).await
     }
 
     /// The key, or else the person, that something was given to, if they may still act, and what was granted to the login that

@@ -7,18 +7,20 @@ use claviger_verifier::AccessToken;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
+use crate::caller::For;
 use crate::directory::TenantEntry;
 
 /// Tokens that are remembered, of about a kilobyte each.
 const CAPACITY: u64 = 20_000;
 
-/// A token by its hash: what is remembered cannot be presented.
+/// A token by its hash: what is remembered cannot be presented. With it goes whom it was asked about for: under an audience's
+/// own key a signature holds for some questions only, and what held for one is not taken for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct TokenHash([u8; 32]);
+pub(crate) struct TokenHash([u8; 32], For);
 
 impl TokenHash {
-    pub(crate) fn of(token: &str) -> Self {
-        Self(Sha256::digest(token).into())
+    pub(crate) fn of(token: &str, whose: For) -> Self {
+        Self(Sha256::digest(token).into(), whose)
     }
 }
 

@@ -1,9 +1,13 @@
 //! Where time comes from: read once per request and passed on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+/// What the system's steady time is counted from.
+static BEGINNING: OnceLock<Instant> = OnceLock::new();
 
 /// A clock: the system's, or one that a test advances.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +35,15 @@ impl Clock {
             Self::Manual(micros) => micros.load(Ordering::SeqCst),
         };
         DateTime::from_timestamp_micros(micros).unwrap_or_default()
+    }
+
+    /// Time since some moment, for durations that are remembered: it never steps. That of a manual clock is its time.
+    #[must_use]
+    pub fn steady(&self) -> Duration {
+        match self {
+            Self::System => BEGINNING.get_or_init(Instant::now).elapsed(),
+            Self::Manual(micros) => Duration::from_micros(u64::try_from(micros.load(Ordering::SeqCst)).unwrap_or(0)),
+        }
     }
 
     /// Moves a manual clock; the system's goes its own way.

@@ -11,19 +11,24 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use claviger_store::Store;
 use claviger_store::api_key::{ApiKey, StoredSecret};
+use claviger_store::audience::Audience;
 use claviger_store::change::Change;
 use claviger_store::id::{ApplicationId, FamilyId, KeyId, Owner, TenantId, TokenId, UserId};
 use claviger_store::issued_token::IssuedToken;
+use claviger_store::signing_key::SigningKey;
 use claviger_store::tenant::Tenant;
 use claviger_store::token_family::TokenFamily;
 use moka::sync::Cache;
 
+use crate::audience::{AudienceEntry, Profile, profile};
+use crate::clock::Clock;
+use crate::key_pair::Signer;
 use crate::limits::KeyLimits;
 use crate::revocation_feed::Feeds;
 use crate::rights::Catalogue;
 use crate::scope::ScopeSet;
 use crate::settings::{Settings, TenantSettings};
-use crate::signing_key::{self, Published, Signer};
+use crate::signing_key::{self, Opened, Published, Ring};
 use crate::standing::OwnerNow;
 use crate::tenant::is_slug;
 use crate::vault::Vault;
@@ -42,19 +47,34 @@ pub struct TenantEntry {
     pub settings: TenantSettings,
     /// Its issuer identifier.
     pub issuer: String,
-    /// Signs its tokens.
-    pub(crate) signer: Option<Signer>,
+    /// Sign its tokens.
+    pub(crate) ring: Ring,
     /// Its public keys.
     pub published: Published,
+    /// Services with their own shape of token.
+    pub(crate) audiences: Vec<AudienceEntry>,
     /// What its roles and scopes mean.
     pub catalogue: Catalogue,
 }
 
 impl TenantEntry {
+    /// What signs the tokens of an audience: its own key, or the tenant's.
+    pub(crate) fn signer_for<'a>(&'a self, audience: &'a AudienceEntry, clock: &Clock) -> Result<&'a Signer, Fault> {
+        let absent = || Fault::Internal(format!("the audience {} has no active signing key", audience.row.name));
+        match (audience.profile.own_key, &audience.ring) {
+            (false, _) => self.signer(clock),
+            (true, Some(ring)) => ring.signer(clock).map(Arc::as_ref).ok_or_else(absent),
+            (true, None) => Err(absent()),
+        }
+    }
+
     /// What signs its tokens.
-    pub(crate) fn signer(&self) -> Result<&Signer, Fault> {
+    pub(crate) fn signer(&self, clock: &Clock) -> Result<&Signer, Fault> {
         let slug = &self.tenant.slug;
-        self.signer.as_ref().ok_or_else(|| Fault::Internal(format!("the tenant {slug} has no active signing key")))
+        self.ring
+            .signer(clock)
+            .map(Arc::as_ref)
+            .ok_or_else(|| Fault::Internal(format!("the tenant {slug} has no active signing key")))
     }
 }
 
@@ -77,6 +97,7 @@ pub(crate) struct Directory {
     news: Store,
     vault: Vault,
     settings: Arc<Settings>,
+    clock: Clock,
     tenants: Cache<TenantId, Arc<TenantEntry>>,
     slugs: Cache<String, TenantId>,
     owners: Cache<(TenantId, Owner), Arc<OwnerNow>>,
@@ -85,6 +106,8 @@ pub(crate) struct Directory {
     tokens: Cache<(TenantId, TokenId), Arc<IssuedToken>>,
     /// Who waits for revocations.
     feeds: Arc<Feeds>,
+    /// Since when, by the clock's steady time, this server publishes a signing key. Survives every forgetting.
+    known_keys: Cache<(TenantId, String), Duration>,
     /// Counts forgettings. A load that began before one is not kept.
     forgettings: AtomicU64,
     born: Instant,
@@ -93,7 +116,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(store: Store, vault: Vault, settings: Arc<Settings>, feeds: Arc<Feeds>) -> Self {
+    pub(crate) fn new(store: Store, vault: Vault, settings: Arc<Settings>, feeds: Arc<Feeds>, clock: Clock) -> Self {
         fn cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>() -> Cache<K, V> {
             Cache::builder().max_capacity(CAPACITY).build()
         }
@@ -102,6 +125,7 @@ impl Directory {
             store,
             vault,
             settings,
+            clock,
             tenants: cache(),
             slugs: cache(),
             owners: cache(),
@@ -109,6 +133,7 @@ impl Directory {
             families: cache(),
             tokens: cache(),
             feeds,
+            known_keys: cache(),
             forgettings: AtomicU64::new(0),
             born: Instant::now(),
             trusted_until: AtomicU64::new(0),
@@ -252,16 +277,26 @@ impl Directory {
         let mut tx = self.store.begin_in(id).await?;
         let Some(tenant) = tx.any_tenant().tenant_by_id(id).await? else { return Ok(None) };
         let mut scoped = tx.tenant(id).await?;
-        let kept = scoped.signing_keys().await?;
+        let (kept, audiences) = (scoped.signing_keys().await?, scoped.audiences().await?);
         let platform = tenant.slug == self.settings.default_tenant;
-        let (signer, published) = signing_key::open(id, &kept, &self.vault)
-            .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
         let settings: TenantSettings = serde_json::from_value(tenant.settings.clone())
             .map_err(|error| Fault::Internal(format!("the settings of tenant {}: {error}", tenant.slug)))?;
         let ceiling = settings.key_scopes.as_deref();
         let catalogue = Catalogue::new(scoped.scopes().await?, scoped.roles().await?, ceiling, platform);
+        let now = self.clock.steady();
+        let known_since = |key: &SigningKey| self.known_keys.get_with((id, key.kid.clone()), || now);
+        let profiles = audiences.into_iter().map(|row| Ok((profile(&row)?, row))).collect::<Result<Vec<_>, Fault>>()?;
+        let profile_of = |audience| profiles.iter().find(|(_, row)| row.id == audience).map(|(profile, _)| profile.clone());
+        let opened = signing_key::open(id, kept, settings.signing(), &self.vault, known_since, profile_of)
+            .map_err(|error| Fault::Internal(format!("the signing key of tenant {}: {error}", tenant.slug)))?;
+        let Opened { ring, mut audience_rings, published } = opened;
+        let with_ring = |(profile, row): (Profile, Audience)| {
+            let ring = audience_rings.remove(&row.id);
+            AudienceEntry { row, profile, ring }
+        };
+        let audiences = profiles.into_iter().map(with_ring).collect();
         let issuer = self.settings.issuer(&tenant.slug);
-        Ok(Some(TenantEntry { tenant, settings, issuer, signer, published, catalogue }))
+        Ok(Some(TenantEntry { tenant, settings, issuer, ring, published, audiences, catalogue }))
     }
 
     async fn load_key(&self, id: &KeyId) -> Result<Option<KeyEntry>, Failure> {
@@ -296,12 +331,18 @@ impl Directory {
         self.trusted_until.store(self.since_birth(began + TRUSTED), Ordering::SeqCst);
     }
 
+    /// Since when changes made elsewhere may have been missed.
+    pub(crate) fn news_age(&self) -> Duration {
+        let known = Duration::from_millis(self.trusted_until.load(Ordering::SeqCst)).saturating_sub(TRUSTED);
+        self.born.elapsed().saturating_sub(known)
+    }
+
     /// Forgets what a change made untrue.
     pub(crate) fn forget(&self, change: &Change) {
         self.forgettings.fetch_add(1, Ordering::SeqCst);
         let Change { table, tenant, id } = change;
         match table.as_str() {
-            "tenants" | "signing_keys" | "roles" | "scopes" => self.tenants.invalidate(tenant),
+            "tenants" | "signing_keys" | "audiences" | "roles" | "scopes" => self.tenants.invalidate(tenant),
             "api_keys" | "api_key_secrets" => match KeyId::parse(id) {
                 Some(key) => self.keys.invalidate(&key),
                 None => self.keys.invalidate_all(),

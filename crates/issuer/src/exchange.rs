@@ -16,9 +16,11 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::audience::AudienceEntry;
 use crate::audit::{Draft, Outcome};
 use crate::directory::{KeyEntry, TenantEntry};
 use crate::login::{self, new_family};
+use crate::measure::EXCHANGES;
 use crate::mint::{Grant, mint};
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
@@ -46,6 +48,8 @@ pub struct Exchange<'a> {
     pub scope: Option<&'a str>,
     /// Whom the token is asked for (RFC 8707); `None` for the issuer itself.
     pub resource: Option<&'a str>,
+    /// The audience asked for, by name or `aud`, whose shape the token gets; `None` for none. Not together with a resource.
+    pub audience: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
 }
@@ -54,8 +58,8 @@ pub struct Exchange<'a> {
 pub struct Granted {
     /// The compact serialisation.
     pub jwt: String,
-    /// Seconds that it lives.
-    pub expires_in: i64,
+    /// Seconds that it lives; `None` for one without an end.
+    pub expires_in: Option<i64>,
     /// What it allows, space-separated; `None` for nothing.
     pub scope: Option<String>,
     /// A refresh token, where the key's setting gives one.
@@ -188,17 +192,95 @@ struct NotThisPair {
 impl Issuer {
     /// Exchanges a pair for a token. The token is in the database before it is returned.
     pub async fn exchange(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
+        EXCHANGES.of(|_| "done", self.exchange_uncounted(exchange).await)
+    }
+
+    async fn exchange_uncounted(&self, exchange: Exchange<'_>) -> Result<Granted, Failure> {
         let now = self.clock.now();
-        let Exchange { tenant, credential, scope, resource, request } = exchange;
+        let Exchange { tenant, credential, scope, resource, audience: wanted, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;
         let of = &verified.tenant;
+        if wanted.is_some() && resource.is_some() {
+            let refusal = Refusal::invalid("audience", "cannot be asked for together with a resource");
+            return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
+        }
+        let for_audience = match wanted.map(|name| of.audience(name)) {
+            Some(None) => {
+                let refusal = Refusal::invalid("audience", "is none that is registered in this tenant");
+                return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
+            }
+            found => found.flatten(),
+        };
+        if let Some(needed) = for_audience.and_then(|audience| audience.profile.required_scope.as_ref())
+            && !verified.scopes().contains(needed)
+        {
+            let refusal = Refusal::InvalidScope(needed.clone());
+            return Err(self.refuse_wish(&verified, "invalid_scope", refusal, &request, now).await);
+        }
         let audience = audience(&of.issuer, &of.settings.resources, resource);
         let (scope, audience) = match (verified.scopes().narrow(scope), audience) {
             (Ok(scope), Ok(audience)) => (scope, audience),
             (Err(refusal), _) => return Err(self.refuse_wish(&verified, "invalid_scope", refusal, &request, now).await),
             (_, Err(refusal)) => return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await),
         };
-        self.issue(&verified, &scope, audience, &request, now).await
+        match for_audience {
+            Some(registered) => self.issue_for(&verified, registered, &scope, &request, now).await,
+            None => self.issue(&verified, &scope, audience, &request, now).await,
+        }
+    }
+
+    /// A token for an audience, in its shape. No refresh token comes with it.
+    async fn issue_for(
+        &self,
+        verified: &VerifiedKey,
+        audience: &AudienceEntry,
+        scope: &ScopeSet,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Result<Granted, Failure> {
+        let VerifiedKey { tenant, entry, .. } = verified;
+        let (subject, client_id) = (verified.subject(), verified.client_id());
+        let roles = verified.roles();
+        // A service that asks for roles hears of a person's even where there are none.
+        let told = Some(roles.as_slice()).filter(|roles| verified.username().is_some() || !roles.is_empty());
+        let usual = verified.lifetime(self.settings.token_lifetime);
+        let grant = Grant {
+            issuer: &tenant.issuer,
+            audience: &audience.row.uri,
+            tenant: entry.tenant,
+            subject: &subject,
+            client_id: &client_id,
+            key: Some(&entry.key.id),
+            family: None,
+            username: verified.username(),
+            roles: told,
+            actor: None,
+            scope,
+            allowed_ips: &entry.limits.allowed_ips,
+            narrowed: false,
+            lifetime: (!audience.profile.omit_exp).then(|| audience.profile.lifetime.unwrap_or(usual)),
+            // One without an end says none, also where its key has one: when that comes, it is told as a revocation.
+            not_after: entry.key.expires_at.filter(|_| !audience.profile.omit_exp),
+        };
+        let minted = self.mint_for_audience(tenant, audience, &grant, now).await?;
+        let scope = scope.to_string();
+        let detail = json!({ "scope": scope, "audience": audience.row.id });
+        let mut draft = self.exchange_draft(entry, Outcome::Ok, request, detail, now);
+        draft.target = format!("token:{}", minted.id);
+        let token = TokenRow {
+            id: minted.id,
+            key: Some(entry.key.id.clone()),
+            family: None,
+            subject,
+            scope: scope.clone(),
+            issued_at: minted.issued_at,
+            expires_at: minted.expires_at,
+        };
+        let written = Entry { draft, token: Some(token) };
+        self.recorder.record(entry.tenant, written).await?;
+        let expires_in = minted.expires_in();
+        let scope = Some(scope).filter(|scope| !scope.is_empty());
+        Ok(Granted { jwt: minted.jwt, expires_in, scope, refresh_token: None })
     }
 
     /// Writes down that a valid key asked for what it does not get.
@@ -252,7 +334,7 @@ impl Issuer {
                 None => entry.key.expires_at,
             },
         };
-        let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let minted = mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?;
         let scope = scope.to_string();
         let detail = match audience == tenant.issuer {
             true => json!({ "scope": scope }),
@@ -269,7 +351,7 @@ impl Issuer {
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };
-        let expires_in = (minted.expires_at - minted.issued_at).num_seconds();
+        let expires_in = minted.expires_in();
         let written = Entry { draft, token: Some(token) };
         let refresh_token = match opening {
             Some((token, opening)) => {
@@ -309,6 +391,7 @@ impl Issuer {
             idle_seconds: rule.idle,
             rotated_at: now,
             ended: None,
+            connection: None,
         };
         let opening = Opening {
             stands_on: StandsOn::Key(entry.key.id.clone()),
@@ -316,6 +399,7 @@ impl Issuer {
             session: None,
             replaces: None,
             upgrade: None,
+            came_from: None,
         };
         Ok((token, opening))
     }
@@ -460,6 +544,11 @@ impl Issuer {
             self.peppers.decoy(key, secret);
             return not("unknown_key", None);
         };
+        let is_foreign = |kept: &StoredSecret| matches!(kept.kept, KeptSecret::Mac(_, version) if !self.peppers.has(version));
+        if entry.secrets.iter().any(is_foreign) {
+            // Another server knows a newer one.
+            self.reload_peppers().await?;
+        }
         let mut by = self.compare(&entry, &[], secret, now).await?;
         if matches!(by, Comparison::Differs)
             && let Some(reloaded) = self.directory.reloaded_key(key).await?
@@ -477,7 +566,10 @@ impl Issuer {
             self.directory.tenant(entry.tenant).await?.ok_or_else(|| Fault::Internal("a key's tenant is gone".into()))?;
         let owner = self.directory.owner(entry.tenant, entry.key.owner).await?;
         match standing(&tenant, &owner, Some(&entry.key), None, now) {
-            Ok(()) => Ok(Ok(Proven { key: VerifiedKey::new(tenant, entry, owner), by })),
+            Ok(()) => {
+                self.hash_again(&entry, secret);
+                Ok(Ok(Proven { key: VerifiedKey::new(tenant, entry, owner), by }))
+            }
             Err(fallen) => not(fallen.reason(), Some(entry)),
         }
     }

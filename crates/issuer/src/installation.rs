@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use claviger_store::change::Change;
 use claviger_store::id::{FamilyId, TenantId, TokenId};
 use claviger_store::{Store, StoreError, Tx};
@@ -15,18 +16,24 @@ use crate::audit::ChainKey;
 use crate::budget::Budgets;
 use crate::checked_token::CheckedTokens;
 use crate::clock::Clock;
+use crate::connection::CONNECTIONS;
 use crate::denial::Floods;
 use crate::directory::{Directory, TenantEntry};
+use crate::mail::MAIL;
 use crate::news;
+use crate::outbound::Outbound;
 use crate::password::Hasher;
+use crate::pepper;
 use crate::random::Random;
 use crate::record::Recorder;
 use crate::revocation_feed::Feeds;
 use crate::secret::Peppers;
 use crate::settings::Settings;
+use crate::status_list::Lists;
 use crate::throttle::Counter;
 use crate::usage::Uses;
 use crate::vault::{MasterKey, Vault};
+use crate::verifier_watch::Fetches;
 
 /// What an issuer is made of.
 pub struct Open {
@@ -42,8 +49,18 @@ pub struct Open {
     pub random: Random,
 }
 
+/// What the installation's own secrets are sealed for.
+pub(crate) const SECRETS: &str = "sealed_secrets";
+/// What signing keys are sealed for.
+pub(crate) const SIGNING_KEYS: &str = "signing_keys";
+
+/// Where a secret of the installation is sealed.
+pub(crate) fn place_of_secret(purpose: &str, version: i16) -> String {
+    format!("sealed_secrets:sealed:{purpose}:{version}")
+}
+
 /// The purpose of the peppers among the sealed secrets.
-const PEPPER: &str = "pepper";
+pub(crate) const PEPPER: &str = "pepper";
 
 /// Why an issuer cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +78,9 @@ pub enum OpenError {
     /// The machine gives no threads.
     #[error("the threads that check passwords could not be started: {0}")]
     Threads(#[from] std::io::Error),
+    /// What asks providers cannot work.
+    #[error("the client that asks providers could not be made: {0}")]
+    Outbound(String),
 }
 
 /// Decides. One for each process; cheap to share.
@@ -70,6 +90,7 @@ pub struct Issuer {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) signing_vault: Vault,
+    pub(crate) secrets_vault: Vault,
     pub(crate) peppers: Peppers,
     pub(crate) chain_key: Arc<ChainKey>,
     pub(crate) directory: Arc<Directory>,
@@ -84,6 +105,10 @@ pub struct Issuer {
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
     pub(crate) feeds: Arc<Feeds>,
+    pub(crate) lists: Lists,
+    pub(crate) fetches: Fetches,
+    pub(crate) connection_vault: Vault,
+    pub(crate) outbound: Outbound,
 }
 
 impl Issuer {
@@ -93,16 +118,20 @@ impl Issuer {
         let Open { store, master_key, settings, clock, random } = open;
         let settings = Arc::new(settings);
         let vault = |purpose| Vault::new(&master_key, purpose).map_err(|_| OpenError::WrongMasterKey);
-        let secrets = vault("sealed_secrets")?;
-        let peppers = Peppers::new(&installation_secret(&store, &secrets, PEPPER, &clock, &random).await?);
+        let secrets = vault(SECRETS)?;
+        let peppers = installation_secret(&store, &secrets, PEPPER, &clock, &random).await?;
+        let peppers = Peppers::new(&peppers, pepper::current(&peppers, clock.now()));
         let chain_keys = installation_secret(&store, &secrets, "audit", &clock, &random).await?;
-        let chain_key = chain_keys.last().map(|(_, key)| Arc::new(ChainKey::new(key))).ok_or(OpenError::WrongMasterKey)?;
+        let chain_key = chain_keys.last().map(|key| Arc::new(ChainKey::new(&key.value))).ok_or(OpenError::WrongMasterKey)?;
         let feeds = Arc::new(Feeds::new());
-        let directory = Arc::new(Directory::new(store.clone(), vault("signing_keys")?, settings.clone(), feeds.clone()));
+        let keys = vault(SIGNING_KEYS)?;
+        let directory = Arc::new(Directory::new(store.clone(), keys, settings.clone(), feeds.clone(), clock.clone()));
         let hasher = Hasher::start(settings.password_cost, settings.password_threads, random.clone())?;
         let recorder = Recorder::start(store.clone(), chain_key.clone(), random.clone());
+        let outbound = Outbound::new(&settings.outbound).map_err(|error| OpenError::Outbound(error.to_string()))?;
         Ok(Self {
-            signing_vault: vault("signing_keys")?,
+            signing_vault: vault(SIGNING_KEYS)?,
+            secrets_vault: secrets,
             store,
             settings,
             clock,
@@ -116,11 +145,15 @@ impl Issuer {
             floods: Floods::new(),
             budgets: Budgets::new(),
             uses: Uses::default(),
-            mail_vault: vault("mail")?,
+            mail_vault: vault(MAIL)?,
             mail_written: broadcast::channel(256).0,
             hasher,
             places: Places::new(),
             feeds,
+            lists: Lists::new(),
+            fetches: Fetches::default(),
+            connection_vault: vault(CONNECTIONS)?,
+            outbound,
         })
     }
 
@@ -214,15 +247,25 @@ impl Issuer {
     }
 }
 
+/// One version of a secret of the installation.
+pub(crate) struct InstallationSecret {
+    /// 1, 2, 3, …
+    pub(crate) version: i16,
+    /// Opened.
+    pub(crate) value: Zeroizing<Vec<u8>>,
+    /// When it was made.
+    pub(crate) created_at: DateTime<Utc>,
+}
+
 /// All versions of a secret of the installation, opened. The first is made when there is none.
-async fn installation_secret(
+pub(crate) async fn installation_secret(
     store: &Store,
     vault: &Vault,
     purpose: &str,
     clock: &Clock,
     random: &Random,
-) -> Result<Vec<(i16, Zeroizing<Vec<u8>>)>, OpenError> {
-    let place = |version: i16| format!("sealed_secrets:sealed:{purpose}:{version}");
+) -> Result<Vec<InstallationSecret>, OpenError> {
+    let place = |version: i16| place_of_secret(purpose, version);
     let mut tx = store.begin().await?;
     let mut kept = tx.any_tenant().sealed_secrets(purpose).await?;
     if kept.is_empty() {
@@ -235,8 +278,8 @@ async fn installation_secret(
     }
     kept.iter()
         .map(|secret| {
-            let opened = vault.open(&place(secret.version), &secret.sealed).map_err(|_| OpenError::WrongMasterKey)?;
-            Ok((secret.version, opened))
+            let value = vault.open(&place(secret.version), &secret.sealed).map_err(|_| OpenError::WrongMasterKey)?;
+            Ok(InstallationSecret { version: secret.version, value, created_at: secret.created_at })
         })
         .collect()
 }

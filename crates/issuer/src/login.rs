@@ -9,12 +9,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::id::{FamilyId, TenantId};
+use claviger_store::audit::TokenRow;
+use claviger_store::connection::ConnectionLogin;
+use claviger_store::id::{ConnectionId, FamilyId, TenantId};
 use claviger_store::password::{KeptPassword, LoginRow, PasswordHash};
 use claviger_store::token_family::{NewFamily, Principal, TokenFamily};
 use claviger_store::user::User;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
@@ -22,6 +24,7 @@ use crate::attempt::{Attempts, Counted, GivenBack};
 use crate::audit::{Draft, Outcome};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
+use crate::measure::LOGINS;
 use crate::opening::{Opening, StandsOn};
 use crate::password::LONGEST_PRESENTED;
 use crate::record::{Deed, Entry, Recorded, What};
@@ -60,9 +63,34 @@ pub struct Login<'a> {
 /// A person who proved to know the password.
 pub(crate) struct Proven {
     pub(crate) user: Arc<User>,
-    pub(crate) password: KeptPassword,
-    upgrade: Option<PasswordHash>,
+    pub(crate) by: ProvenBy,
     counted: Counted,
+}
+
+/// Who said that the password is the right one.
+pub(crate) enum ProvenBy {
+    /// We did. With another hash of it, where what is kept is not as it should be.
+    Us { password: KeptPassword, upgrade: Option<PasswordHash> },
+    /// A directory did.
+    Directory(ConnectionId),
+}
+
+impl ProvenBy {
+    /// The version of our password; 0 where there is none.
+    pub(crate) fn version(&self) -> i64 {
+        match self {
+            Self::Us { password, .. } => password.version,
+            Self::Directory(_) => 0,
+        }
+    }
+}
+
+/// A family that is about to begin.
+pub(crate) struct BegunFamily {
+    id: FamilyId,
+    kept: NewFamily,
+    row: TokenRow,
+    tokens: Tokens,
 }
 
 /// A login into tokens.
@@ -85,17 +113,32 @@ impl Issuer {
         let now = self.clock.now();
         let tenant = login.tenant;
         let proven = self.prove(&login, now).await?;
-        let held = rights::of_person(tenant, &proven.user);
-        let (scope, granted) = match held.narrow(login.scope) {
-            Ok(scope) => {
-                let granted = login.scope.map_or_else(|| vec![EVERYTHING.to_owned()], |_| scope.to_vec());
-                (scope.into_owned(), granted)
-            }
-            Err(refusal) => {
+        let draft = proven.draft(&login.request, now);
+        let begun = match self.family_for(tenant, &proven.user, login.scope, login.client, &login.request) {
+            Ok(begun) => begun,
+            Err(failure) => {
                 self.succeeded(tenant.tenant.id, proven).await;
-                return Err(refusal.into());
+                return Err(failure);
             }
         };
+        let device = self.device(tenant.tenant.id, &login, &proven).unwrap_or_default();
+        let tokens = self.begin_family(tenant, begun, draft, proven.opening(now)).await?;
+        self.succeeded(tenant.tenant.id, proven).await;
+        Ok(LoggedIn { tokens, device })
+    }
+
+    /// A token family for somebody, with its first tokens; nothing is written yet.
+    pub(crate) fn family_for(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        user: &Arc<User>,
+        asked: Option<&str>,
+        client: Option<&VerifiedKey>,
+        request: &RequestInfo,
+    ) -> Result<BegunFamily, Failure> {
+        let now = self.clock.now();
+        let scope = rights::of_person(tenant, user).narrow(asked)?.into_owned();
+        let granted = asked.map_or_else(|| vec![EVERYTHING.to_owned()], |_| scope.to_vec());
         let rule = tenant.settings.refresh();
         let ends_at = now + TimeDelta::seconds(i64::from(rule.absolute));
         let id = FamilyId(self.random.uuid_at(ends_at));
@@ -103,25 +146,38 @@ impl Issuer {
         let (pepper_version, mac) = token.mac(&self.peppers).ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
         let family = TokenFamily {
             id,
-            principal: Principal::User(proven.user.id),
-            client: login.client.map(VerifiedKey::client),
+            principal: Principal::User(user.id),
+            client: client.map(VerifiedKey::client),
             scope: granted,
-            user_agent: agent(login.request.agent.as_deref()),
+            user_agent: agent(request.agent.as_deref()),
             created_at: now,
             ends_at,
             idle_seconds: rule.idle,
             rotated_at: now,
             ended: None,
+            connection: None,
         };
-        let stands = Standing { owner: Arc::new(OwnerNow::User(proven.user.clone())), key: None, scope: scope.clone() };
+        let stands = Standing { owner: Arc::new(OwnerNow::User(user.clone())), key: None, scope: scope.clone() };
         let minted = self.mint_for_family(tenant, &family, &stands, (&scope, false), &tenant.issuer, now)?;
         let row = token_row(&minted, &family, &stands, &scope);
-        let device = self.device(tenant.tenant.id, &login, &proven).unwrap_or_default();
-        let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);
-        let opening = Opening { family: Some(new_family(family, mac, pepper_version)), ..proven.opening() };
+        let tokens = self.tokens(&minted, &scope, &token);
+        Ok(BegunFamily { id, kept: new_family(family, mac, pepper_version), row, tokens })
+    }
+
+    /// Writes the beginning of a family, and gives its tokens.
+    pub(crate) async fn begin_family(
+        &self,
+        tenant: &TenantEntry,
+        begun: BegunFamily,
+        draft: Draft,
+        opening: Opening,
+    ) -> Result<Tokens, Failure> {
+        let BegunFamily { id, kept, row, tokens } = begun;
+        let draft = Draft { target: format!("family:{id}"), ..draft };
+        let came_from = opening.came_from.map(|login| ConnectionLogin { id: id.0, ..login });
+        let opening = Opening { family: Some(kept), came_from, ..opening };
         self.open_login(tenant.tenant.id, Entry { draft, token: Some(row) }, opening).await?;
-        self.succeeded(tenant.tenant.id, proven).await;
-        Ok(LoggedIn { tokens: self.tokens(&minted, &scope, &token), device })
+        Ok(tokens)
     }
 
     /// Writes the beginning of a login, if what it stands on still stands.
@@ -144,7 +200,7 @@ impl Issuer {
         if matches!(outcome, Err(Failure::Refusal(Refusal::WrongLogin))) {
             tokio::time::sleep_until(heard).await;
         }
-        outcome
+        LOGINS.of(|_| "done", outcome)
     }
 
     async fn prove_at_once(&self, login: &Login<'_>, now: DateTime<Utc>) -> Result<Proven, Failure> {
@@ -159,7 +215,8 @@ impl Issuer {
             None => (None, None),
         };
         drop(tx);
-        let version = password.as_ref().map(|password| password.version);
+        // Where a directory knows the password, there is no version of it.
+        let version = Some(password.as_ref().map_or(0, |password| password.version));
         let known = device.zip(version).is_some_and(|(device, version)| self.is_known_device(id, &folded, version, device));
         let device = device.filter(|_| known);
         let attempts = Attempts::of(&self.peppers, &tenant.settings.login_throttle(), &folded, device, request.address)
@@ -179,6 +236,23 @@ impl Issuer {
                 return Err(failure);
             }
         };
+        if password.is_none() {
+            match self.ask_directories(tenant, username, presented, request).await {
+                Ok(Some((user, connection))) => {
+                    return Ok(Proven { user, by: ProvenBy::Directory(connection.row.id), counted });
+                }
+                Ok(None) => {}
+                Err(failure) => {
+                    // A refusal here is told to whoever proved to know the password.
+                    let why = match failure {
+                        Failure::Refusal(_) => GivenBack::Succeeded,
+                        Failure::Fault(_) => GivenBack::NotLookedAt,
+                    };
+                    self.places.give_back(&self.store, id, counted, why).await;
+                    return Err(failure);
+                }
+            }
+        }
         let reason = match (&user, password) {
             (None, _) => "unknown_user",
             (Some(_), None) => "no_password",
@@ -188,7 +262,7 @@ impl Issuer {
                 match standing(tenant, &owner, None, None, now) {
                     Ok(()) => {
                         let upgrade = verified.rehashed;
-                        return Ok(Proven { user: user.clone(), password, upgrade, counted });
+                        return Ok(Proven { user: user.clone(), by: ProvenBy::Us { password, upgrade }, counted });
                     }
                     Err(fallen) => fallen.reason(),
                 }
@@ -221,7 +295,7 @@ impl Issuer {
     pub(crate) fn device(&self, tenant: TenantId, login: &Login<'_>, proven: &Proven) -> Option<String> {
         let nonce = self.random.bytes::<16>();
         let folded = Username::fold(login.username)?;
-        let version = proven.password.version.to_be_bytes();
+        let version = proven.by.version().to_be_bytes();
         let (_, tag) = self.peppers.digest(DEVICE, &[tenant.0.as_bytes(), &nonce, &version, folded.as_bytes()])?;
         Some(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &tag].concat()))
     }
@@ -240,14 +314,28 @@ const DEVICE: &str = "known device";
 
 impl Proven {
     /// What begins with it.
-    pub(crate) fn opening(&self) -> Opening {
-        Opening {
-            stands_on: StandsOn::Password(self.user.id, self.password.version),
-            family: None,
-            session: None,
-            replaces: None,
-            upgrade: self.upgrade.clone().map(|after| (self.password.hash.clone(), after)),
+    pub(crate) fn opening(&self, now: DateTime<Utc>) -> Opening {
+        let user = self.user.id;
+        match &self.by {
+            ProvenBy::Us { password, upgrade } => Opening {
+                stands_on: StandsOn::Password(user, password.version),
+                family: None,
+                session: None,
+                replaces: None,
+                upgrade: upgrade.clone().map(|after| (password.hash.clone(), after)),
+                came_from: None,
+            },
+            ProvenBy::Directory(connection) => Opening::through(*connection, user, None, now),
         }
+    }
+
+    /// What the trail says of it.
+    pub(crate) fn draft(&self, request: &RequestInfo, now: DateTime<Utc>) -> Draft {
+        let how = match &self.by {
+            ProvenBy::Us { .. } => json!({ "how": "password" }),
+            ProvenBy::Directory(connection) => json!({ "how": "directory", "connection": connection }),
+        };
+        login_draft(&self.user, request, how, now)
     }
 }
 
@@ -256,7 +344,8 @@ pub(crate) fn new_family(family: TokenFamily, mac: claviger_store::api_key::Secr
     NewFamily { id, principal, client, scope, user_agent, ends_at, idle_seconds, mac, pepper_version }
 }
 
-pub(crate) fn login_draft(user: &User, request: &RequestInfo, target: String, now: DateTime<Utc>) -> Draft {
+/// What the trail says of a login; its target is added when it begins.
+pub(crate) fn login_draft(user: &User, request: &RequestInfo, detail: Value, now: DateTime<Utc>) -> Draft {
     let actor = format!("user:{}", user.id);
     Draft {
         at: now,
@@ -264,9 +353,9 @@ pub(crate) fn login_draft(user: &User, request: &RequestInfo, target: String, no
         outcome: Outcome::Ok,
         subject: actor.clone(),
         actor,
-        target,
+        target: String::new(),
         request_id: request.id.clone(),
         address: request.address,
-        detail: json!({ "how": "password" }),
+        detail,
     }
 }

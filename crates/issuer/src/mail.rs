@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::{Failure, Fault, Issuer};
 
+/// What messages are sealed for.
+pub(crate) const MAIL: &str = "mail";
 /// How long a message is tried.
 const OLDEST: TimeDelta = TimeDelta::days(2);
 /// Between the first tries; doubled each time, up to an hour.
@@ -34,7 +36,7 @@ pub trait Post: Sync {
     fn send(&self, mail: &Mail) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-fn place(tenant: TenantId, id: Uuid) -> String {
+pub(crate) fn place(tenant: TenantId, id: Uuid) -> String {
     format!("mail_outbox:sealed:{tenant}:{id}")
 }
 

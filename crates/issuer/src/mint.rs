@@ -7,10 +7,14 @@ use claviger_store::id::{FamilyId, KeyId, TenantId, TokenId};
 use claviger_store::issued_token::UNENDING;
 use ipnet::IpNet;
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::Fault;
+use crate::audience::{AudienceEntry, Claim, Profile, SubjectIs, permissions};
+use crate::key_pair::{Signer, encoded_header};
 use crate::random::Random;
 use crate::scope::ScopeSet;
-use crate::signing_key::Signer;
+use crate::status_list::StatusClaim;
 
 /// What was granted to whom.
 pub struct Grant<'a> {
@@ -56,6 +60,13 @@ pub struct Minted {
     pub issued_at: DateTime<Utc>,
     /// `exp`, in whole seconds; for a token without an end, what it is kept under.
     pub expires_at: DateTime<Utc>,
+}
+
+impl Grant<'_> {
+    /// When a token that is made now ends: no later than what it stands on, and at least a second after `iat`.
+    pub(crate) fn ends(&self, now: DateTime<Utc>) -> Option<i64> {
+        ends(now.timestamp(), self.lifetime, self.not_after)
+    }
 }
 
 impl Minted {
@@ -117,13 +128,10 @@ pub struct Act<'a> {
 }
 
 /// Signs what was granted. Ed25519 needs no randomness of its own: the same claims give the same token.
-pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Random) -> Result<Minted, serde_json::Error> {
+pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Random) -> Result<Minted, Fault> {
     let id = TokenId(random.uuid_at(now));
     let iat = now.timestamp();
-    let mut exp = grant.lifetime.map(|seconds| iat + i64::from(seconds));
-    if let Some(end) = grant.not_after {
-        exp = Some(exp.unwrap_or(i64::MAX).min(end.timestamp()).max(iat + 1));
-    }
+    let exp = grant.ends(now);
     let claims = Claims {
         iss: grant.issuer,
         sub: grant.subject,
@@ -142,23 +150,107 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
         narrowed: grant.narrowed,
         act: grant.actor,
     };
-    let claims = serde_json::to_vec(&claims)?;
-    let mut jwt = String::with_capacity(signer.header.len() + claims.len() * 4 / 3 + 96);
-    jwt.push_str(&signer.header);
-    URL_SAFE_NO_PAD.encode_string(&claims, &mut jwt);
-    let signature = signer.pair.sign(jwt.as_bytes());
+    let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
+    Ok(minted(signed(signer, signer.header(), &claims)?, id, iat, exp))
+}
+
+/// As [`mint`], in the shape that an audience asks for. Its profile says how long the token lives, if it does.
+pub(crate) fn mint_for(
+    signer: &Signer,
+    audience: &AudienceEntry,
+    grant: &Grant<'_>,
+    now: DateTime<Utc>,
+    id: TokenId,
+    status: Option<&StatusClaim>,
+) -> Result<Minted, Fault> {
+    let Profile { subject, claims: wanted, extra, omit_aud, algorithm, .. } = &audience.profile;
+    let iat = now.timestamp();
+    let exp = grant.ends(now);
+    let mut claims = extra.clone();
+    let mut claim = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            claims.insert(name.to_owned(), value);
+        }
+    };
+    claim("iss", Some(grant.issuer.into()));
+    claim(
+        "sub",
+        Some(match subject {
+            SubjectIs::Id => grant.subject.into(),
+            SubjectIs::Username => grant.username.unwrap_or(grant.subject).into(),
+        }),
+    );
+    claim("aud", (!omit_aud).then(|| audience.row.uri.clone().into()));
+    claim("exp", exp.map(Value::from));
+    claim("iat", Some(iat.into()));
+    claim("jti", Some(id.to_string().into()));
+    claim("status", status.map(StatusClaim::to_json));
+    // A limit goes with every token, whatever the shape.
+    let networks = || grant.allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+    claim("allowed_ips", (!grant.allowed_ips.is_empty()).then(|| networks().into()));
+    for one in wanted {
+        match one {
+            Claim::ClientId => claim("client_id", Some(grant.client_id.into())),
+            Claim::KeyId => claim("key_id", grant.key.map(|key| key.as_str().into())),
+            Claim::Tid => claim("tid", Some(grant.tenant.to_string().into())),
+            Claim::Username => claim("username", grant.username.map(Value::from)),
+            Claim::Roles => claim("roles", grant.roles.map(Value::from)),
+            Claim::Scope => claim("scope", (!grant.scope.is_empty()).then(|| grant.scope.to_string().into())),
+            Claim::Permissions => claim("permissions", Some(permissions(grant.scope.iter(), false))),
+            Claim::PermissionsUpper => claim("permissions", Some(permissions(grant.scope.iter(), true))),
+        }
+    }
+    let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
+    let header = encoded_header("at+jwt", algorithm.name(), signer.kid());
+    Ok(minted(signed(signer, &header, &claims)?, id, iat, exp))
+}
+
+fn ends(iat: i64, lifetime: Option<i32>, not_after: Option<DateTime<Utc>>) -> Option<i64> {
+    let exp = lifetime.map(|seconds| iat + i64::from(seconds));
+    match not_after {
+        Some(end) => Some(exp.unwrap_or(i64::MAX).min(end.timestamp()).max(iat + 1)),
+        None => exp,
+    }
+}
+
+fn minted(jwt: String, id: TokenId, iat: i64, exp: Option<i64>) -> Minted {
+    Minted { jwt, id, issued_at: in_seconds(iat), expires_at: kept_until(exp) }
+}
+
+/// What a token is kept under: its `exp`, or the end of time.
+pub(crate) fn kept_until(exp: Option<i64>) -> DateTime<Utc> {
+    in_seconds(exp.unwrap_or(UNENDING))
+}
+
+/// A time in whole seconds since 1970.
+pub(crate) fn in_seconds(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+/// Signs something that is no access token: a compact JWS (RFC 7515 §7.1) of that `typ`, under the algorithm's usual name.
+pub(crate) fn sign_as(typ: &str, signer: &Signer, payload: &[u8]) -> Result<String, Fault> {
+    signed(signer, &signer.header_of(typ), payload)
+}
+
+/// Header (encoded, with its dot), claims and signature, put together.
+fn signed(signer: &Signer, header: &str, claims: &[u8]) -> Result<String, Fault> {
+    let mut jwt = String::with_capacity(header.len() + claims.len() * 4 / 3 + 96);
+    jwt.push_str(header);
+    URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
+    let signature = signer.sign(jwt.as_bytes()).map_err(|error| Fault::Internal(error.to_string()))?;
     jwt.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut jwt);
-    let seconds = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-    Ok(Minted { jwt, id, issued_at: seconds(iat), expires_at: seconds(exp.unwrap_or(UNENDING)) })
+    URL_SAFE_NO_PAD.encode_string(&signature, &mut jwt);
+    Ok(jwt)
 }
 
 #[cfg(test)]
 mod tests {
+    use claviger_store::signing_key::Algorithm;
     use claviger_verifier::{Expected, KeySet, verify};
-    use jsonwebtoken::{Algorithm, EncodingKey, Header};
+    use jsonwebtoken::{EncodingKey, Header};
 
     use super::*;
+    use crate::key_pair::PublicKey;
 
     #[test]
     fn the_bytes_are_those_of_an_independent_encoder() {
@@ -166,8 +258,8 @@ mod tests {
         let random = Random::from_system();
         let seed = random.bytes::<32>();
         let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-        let kid = crate::signing_key::thumbprint(&public);
-        let signer = Signer::new(&kid, &seed, &public).unwrap();
+        let key = PublicKey::new(Algorithm::EdDsa, &public).unwrap();
+        let (kid, signer) = (key.kid().to_owned(), Signer::new(&key, &seed).unwrap());
         let now = DateTime::from_timestamp(1_800_000_000, 999_999_000).unwrap();
         let scope = ScopeSet::granted(&["events:write", "events:read"]).unwrap();
         let key = KeyId::parse("ck_1").unwrap();
@@ -209,7 +301,7 @@ mod tests {
             act: None,
         };
         let der = KeypairBytes { secret_key: seed, public_key: None }.to_pkcs8_der().unwrap();
-        let mut header = Header::new(Algorithm::EdDSA);
+        let mut header = Header::new(jsonwebtoken::Algorithm::EdDSA);
         header.typ = Some("at+jwt".into());
         header.kid = Some(kid.clone());
         let expected = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(der.as_bytes())).unwrap();
@@ -226,7 +318,7 @@ mod tests {
         let random = Random::from_system();
         let seed = random.bytes::<32>();
         let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-        let signer = Signer::new("k", &seed, &public).unwrap();
+        let signer = Signer::new(&PublicKey::new(Algorithm::EdDsa, &public).unwrap(), &seed).unwrap();
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let key = KeyId::parse("ck_1").unwrap();
         let scope = ScopeSet::default();

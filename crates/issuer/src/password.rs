@@ -105,6 +105,11 @@ impl Hasher {
         }
     }
 
+    /// How many passwords wait for a thread, and how many are on one.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        self.pool.load()
+    }
+
     /// Compares a password with what is kept; with a decoy where nothing is.
     ///
     /// # Errors

@@ -5,14 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use claviger_store::audit::{Batch, Head, TokenRow};
 use claviger_store::id::TenantId;
-use claviger_store::{Scribe, Store, StoreError, Tx};
+use claviger_store::{Scribe, Store, StoreError, TRACES, Tx};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
 
 use crate::audit::{ChainKey, Draft, FORGED};
+use crate::measure::{AUDIT_ENTRIES, RECORD_BATCH, RECORD_WAIT};
 use crate::opening::{Opening, open};
 use crate::random::Random;
 use crate::refresh::{Decided, Rotation, decide};
@@ -88,11 +90,22 @@ impl Recorder {
     /// Returns when a deed is durable, with what came of it. After an error it is unknown whether it was written.
     pub(crate) async fn carry_out(&self, deed: Deed) -> Result<Recorded, Failure> {
         let (done, written) = oneshot::channel();
+        let tenant = deed.tenant;
         self.queue.try_send(Waiting { deed, done }).map_err(|_| Fault::Overloaded("the record of issued tokens"))?;
-        match tokio::time::timeout(PATIENCE, written).await {
-            Ok(Ok(recorded)) => Ok(recorded),
+        let asked = Instant::now();
+        let span = tracing::trace_span!(target: TRACES, "record", tenant.id = %tenant);
+        match tokio::time::timeout(PATIENCE, written).instrument(span).await {
+            Ok(Ok(recorded)) => {
+                RECORD_WAIT.record(asked.elapsed());
+                Ok(recorded)
+            }
             Ok(Err(_)) | Err(_) => Err(Fault::Unknown("the record of an issued token").into()),
         }
+    }
+
+    /// Deeds that wait for the writer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 }
 
@@ -126,6 +139,7 @@ impl Writer {
     async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
+            RECORD_BATCH.record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
             // In order of tenant, so that two replicas lock heads in the same order.
             let mut tenants: BTreeMap<TenantId, Deeds> = BTreeMap::new();
             for one in batch.drain(..) {
@@ -211,6 +225,7 @@ impl Writer {
             let (chained, next) = self.key.extend(tenant, believed, drafts, &self.random);
             let batch = Batch { expected: believed, head: &next, entries: &chained, tokens: &tokens };
             if self.scribe.record(tenant, &batch).await? {
+                AUDIT_ENTRIES.increment(u64::try_from(chained.len()).unwrap_or(u64::MAX));
                 return Ok((Some(next), deeds.iter().map(|_| Recorded::Written).collect()));
             }
         }
@@ -294,7 +309,10 @@ async fn write_locked(
     let (chained, next) = key.extend(tenant, &head, entries.iter().map(|entry| entry.draft.clone()), random);
     let batch = Batch { expected: &head, head: &next, entries: &chained, tokens: &tokens };
     match tx.record(&batch).await? {
-        true => Ok((Some(next), outcomes)),
+        true => {
+            AUDIT_ENTRIES.increment(u64::try_from(chained.len()).unwrap_or(u64::MAX));
+            Ok((Some(next), outcomes))
+        }
         false => Err(impossible("a locked audit head that moved")),
     }
 }

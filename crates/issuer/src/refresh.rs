@@ -32,6 +32,7 @@ use zeroize::Zeroizing;
 use crate::audit::{Draft, Outcome};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
+use crate::measure::REFRESHES;
 use crate::mint::{Grant, Minted, mint};
 use crate::record::{Deed, Entry, Recorded, What};
 use crate::refresh_token::RefreshToken;
@@ -356,24 +357,55 @@ pub(crate) struct Standing {
 impl Issuer {
     /// Uses a refresh token. What was decided is in the database before it is returned.
     pub async fn refresh(&self, refresh: Refresh<'_>) -> Result<Tokens, Failure> {
+        if let Err(failure) = self.recheck(&refresh, None).await {
+            REFRESHES.count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
+            return Err(failure);
+        }
+        self.refresh_unasked(refresh).await
+    }
+
+    /// Whether this token is one that would be used now. Nothing is decided by it.
+    pub(crate) async fn would_rotate(
+        &self,
+        token: &RefreshToken,
+        family: &TokenFamily,
+        refresh: &Refresh<'_>,
+    ) -> Result<bool, Failure> {
+        let mut tx = self.store.begin_in(token.tenant).await?;
+        let locked = tx.tenant(token.tenant).await?.lock_families(&[(token.family, token.generation)]).await?;
+        let rotation = Rotation {
+            family: token.family,
+            generation: token.generation,
+            macs: token.macs(&self.peppers),
+            client: Client::of(token.tenant, family, refresh.client),
+            window: TimeDelta::zero(),
+            came: Instant::now(),
+            prepared: None,
+            draft: self.family_draft(family, &refresh.request, locked.now),
+        };
+        Ok(matches!(judge_locked(&rotation, &locked), Verdict::Rotate | Verdict::Replace))
+    }
+
+    /// As [`Issuer::refresh`], without a word to the provider that the login came from.
+    pub(crate) async fn refresh_unasked(&self, refresh: Refresh<'_>) -> Result<Tokens, Failure> {
         let request = refresh.request.clone();
         let Asked { token, rotation, answer, wish_refused, family } = match self.ask(refresh).await {
             Ok(asked) => asked,
             Err(failure) => {
-                count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
+                REFRESHES.count(if matches!(failure, Failure::Refusal(_)) { "refused" } else { "failed" });
                 return Err(failure);
             }
         };
         let deed = Deed { tenant: token.tenant, what: What::Rotation(Box::new(rotation)) };
         match self.recorder.carry_out(deed).await {
             Ok(Recorded::Decided(Decided::Refused(Why::Fallen))) if wish_refused.is_some() => {
-                count("refused");
+                REFRESHES.count("refused");
                 Err(wish_refused.map_or_else(|| Refusal::InvalidGrant { why: None }.into(), Failure::from))
             }
             Ok(Recorded::Decided(decided)) => self.answer_refresh(decided, &token, answer, &family, &request),
             Ok(_) => Err(Fault::Internal("a rotation was not decided".into()).into()),
             Err(failure) => {
-                count("failed");
+                REFRESHES.count("failed");
                 Err(failure)
             }
         }
@@ -452,24 +484,24 @@ impl Issuer {
         request: &RequestInfo,
     ) -> Result<Tokens, Failure> {
         let refused = |why: &str, told| {
-            count("refused");
+            REFRESHES.count("refused");
             tracing::info!(family.id = %family.id, request.id = %request.id, reason = why, "a refresh token was refused");
             Err(Refusal::InvalidGrant { why: told }.into())
         };
         match decided {
             Decided::Rotated | Decided::Replaced => {
-                count("rotated");
+                REFRESHES.count("rotated");
                 answer.ok_or_else(|| Fault::Internal("a rotation without an answer".into()).into())
             }
             Decided::Replayed { sealed, age } => {
                 // Whoever comes within a second had not heard the first answer; later, it was lost.
-                count(if age < TimeDelta::seconds(1) { "replayed_parallel" } else { "replayed_lost_answer" });
+                REFRESHES.count(if age < TimeDelta::seconds(1) { "replayed_parallel" } else { "replayed_lost_answer" });
                 let opened = token.open_answer(&sealed, &self.peppers).ok();
                 let tokens = opened.and_then(|plain| serde_json::from_slice(&plain).ok());
                 tokens.ok_or_else(|| Fault::Internal("a sealed answer does not open".into()).into())
             }
             Decided::Reuse => {
-                count("reuse");
+                REFRESHES.count("reuse");
                 // The news would tell us too, a moment later.
                 self.directory.forget_family(token.tenant, token.family);
                 tracing::warn!(
@@ -589,8 +621,7 @@ impl Issuer {
             return Err(Fault::Internal("a login that is nobody's".into()).into());
         }
         grant.subject = &subject;
-        let signer = tenant.signer()?;
-        mint(signer, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()).into())
+        Ok(mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?)
     }
 
     /// What a login or refresh answers.
@@ -655,8 +686,4 @@ pub(crate) fn token_row(minted: &Minted, family: &TokenFamily, stands: &Standing
         issued_at: minted.issued_at,
         expires_at: minted.expires_at,
     }
-}
-
-fn count(outcome: &'static str) {
-    metrics::counter!("claviger_refresh_total", "outcome" => outcome).increment(1);
 }

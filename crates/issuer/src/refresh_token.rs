@@ -108,9 +108,11 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
+    use crate::installation::InstallationSecret;
 
     fn peppers(random: &Random) -> Peppers {
-        Peppers::new(&[(1, Zeroizing::new(random.bytes::<32>().to_vec()))])
+        let value = Zeroizing::new(random.bytes::<32>().to_vec());
+        Peppers::new(&[InstallationSecret { version: 1, value, created_at: chrono::DateTime::UNIX_EPOCH }], 1)
     }
 
     fn token(random: &Random) -> RefreshToken {

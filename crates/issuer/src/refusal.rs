@@ -2,6 +2,8 @@
 
 use claviger_store::StoreError;
 
+use crate::oidc::Declined;
+
 /// A "no" that the caller may hear, and act on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -55,6 +57,9 @@ pub enum Refusal {
     /// The browser's session is over, or was never there.
     #[error("nobody is signed in")]
     NoSession,
+    /// Somebody does not get in through a connection.
+    #[error("the login through the connection is refused: {}", .0.reason())]
+    Upstream(Declined),
     /// No credentials, where some are needed.
     #[error("credentials are needed")]
     Unauthenticated,
@@ -105,6 +110,9 @@ pub enum Fault {
     /// Something was handed over to be written, and nobody can say whether it was.
     #[error("it is not known whether {0} was written")]
     Unknown(&'static str),
+    /// A provider or directory that a tenant named is away, or answers nothing that is of use: why is for the log alone.
+    #[error("what was asked of another gave nothing of use: {0}")]
+    Upstream(String),
     /// Something that cannot happen did.
     #[error("{0}")]
     Internal(String),

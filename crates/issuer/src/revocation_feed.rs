@@ -27,6 +27,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::measure::FEED_DELAY;
+use crate::mint::sign_as;
 use crate::{Failure, Fault, Issuer};
 
 /// `typ` of a batch.
@@ -106,8 +108,21 @@ pub(crate) struct Feeds {
 struct Waiting {
     /// Counts news. Never goes back, so that nothing older is taken for what is now.
     news: u64,
-    tenants: HashMap<TenantId, watch::Sender<u64>>,
+    tenants: HashMap<TenantId, watch::Sender<News>>,
     closed: bool,
+}
+
+/// The newest news of a tenant.
+#[derive(Debug, Clone, Copy)]
+struct News {
+    number: u64,
+    heard: Instant,
+}
+
+impl Waiting {
+    fn newest(&self) -> News {
+        News { number: self.news, heard: Instant::now() }
+    }
 }
 
 impl Feeds {
@@ -130,7 +145,7 @@ impl Feeds {
     pub(crate) fn wake(&self, tenant: TenantId) {
         let mut waiting = self.waiting();
         waiting.news += 1;
-        let news = waiting.news;
+        let news = waiting.newest();
         if let Some(readers) = waiting.tenants.get(&tenant)
             && readers.send(news).is_err()
         {
@@ -142,8 +157,13 @@ impl Feeds {
     pub(crate) fn wake_all(&self) {
         let mut waiting = self.waiting();
         waiting.news += 1;
-        let news = waiting.news;
+        let news = waiting.newest();
         waiting.tenants.retain(|_, readers| readers.send(news).is_ok());
+    }
+
+    /// Readers that wait.
+    pub(crate) fn readers(&self) -> usize {
+        MOST_READERS - self.seats.available_permits()
     }
 
     /// Sends all readers away, and those who come: the server is about to stop.
@@ -154,19 +174,19 @@ impl Feeds {
     }
 
     /// The count of news now, for who does not wait.
-    fn news(&self) -> u64 {
+    pub(crate) fn news(&self) -> u64 {
         self.waiting().news
     }
 
     /// `None` when the server is about to stop.
-    fn sit_down(&self, tenant: TenantId) -> Result<Option<(OwnedSemaphorePermit, watch::Receiver<u64>)>, Fault> {
+    fn sit_down(&self, tenant: TenantId) -> Result<Option<(OwnedSemaphorePermit, watch::Receiver<News>)>, Fault> {
         let full = Fault::Overloaded("the revocation feed");
         let Ok(seat) = self.seats.clone().try_acquire_owned() else { return Err(full) };
         let mut waiting = self.waiting();
         if waiting.closed {
             return Ok(None);
         }
-        let news = waiting.news;
+        let news = waiting.newest();
         let readers = waiting.tenants.entry(tenant).or_insert_with(|| watch::Sender::new(news));
         if readers.receiver_count() >= MOST_READERS_OF_TENANT {
             return Err(full);
@@ -179,7 +199,7 @@ impl Feeds {
 pub struct Reader {
     tenant: TenantId,
     since: Option<i64>,
-    news: watch::Receiver<u64>,
+    news: watch::Receiver<News>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -200,8 +220,12 @@ impl Issuer {
         let began = Instant::now();
         loop {
             let news = *reader.news.borrow_and_update();
-            let batch = self.batch(reader.tenant, reader.since, news).await?;
+            let batch = self.batch(reader.tenant, reader.since, news.number).await?;
             let left = patience.saturating_sub(began.elapsed());
+            // What was there before the reader asked took no time to arrive.
+            if batch.news && news.heard > began {
+                FEED_DELAY.record(news.heard.elapsed());
+            }
             if batch.news || left.is_zero() {
                 reader.since = Some(batch.cursor);
                 return Ok(Some(batch));
@@ -238,9 +262,22 @@ impl Issuer {
         Ok(batch)
     }
 
+    /// Writes down which keys of a tenant ended by themselves: then no row changes, so whoever asks what is revoked looks
+    /// first. Other servers hear of it.
+    pub(crate) async fn note_ended_keys(&self, tenant: TenantId, now: DateTime<Utc>) -> Result<(), Failure> {
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        if scoped.has_unnoted_end(now).await? {
+            scoped.note_ends(now).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
     async fn make_batch(&self, tenant: TenantId, since: Option<i64>) -> Result<Arc<Batch>, Failure> {
         let now = self.clock.now();
         let entry = self.directory.tenant(tenant).await?.ok_or_else(|| Fault::Internal("a tenant that is gone".into()))?;
+        self.note_ended_keys(tenant, now).await?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         let mut since = since;
@@ -254,7 +291,7 @@ impl Issuer {
         let claims = compose(&entry.issuer, tenant, since, &page, now);
         let (cursor, more, news) = (claims.cursor, claims.more, since != Some(claims.cursor));
         let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
-        let jws = entry.signer()?.sign_as(BATCH_TYPE, &claims);
+        let jws = sign_as(BATCH_TYPE, entry.signer(&self.clock)?, &claims)?;
         Ok(Arc::new(Batch { jws, cursor, more, news }))
     }
 }
@@ -302,18 +339,18 @@ mod tests {
         reader.mark_unchanged();
         feeds.wake(other);
         assert!(!reader.has_changed().unwrap());
-        let before = *reader.borrow();
+        let before = reader.borrow().number;
         feeds.wake(one);
         assert!(reader.has_changed().unwrap());
-        assert!(*reader.borrow_and_update() > before);
+        assert!(reader.borrow_and_update().number > before);
         feeds.wake_all();
         assert!(reader.has_changed().unwrap());
         // Somebody who comes after all others have left.
-        let last = *reader.borrow_and_update();
+        let last = reader.borrow_and_update().number;
         drop(reader);
         feeds.wake(one);
         let (_seat, late) = feeds.sit_down(one).unwrap().unwrap();
-        assert!(*late.borrow() > last);
+        assert!(late.borrow().number > last);
         feeds.close();
         assert!(feeds.sit_down(one).unwrap().is_none());
     }

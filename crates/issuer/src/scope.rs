@@ -7,15 +7,21 @@ use std::fmt;
 use crate::Refusal;
 
 /// The scopes of our own management routes. Whoever hands one out must hold it.
-pub const MANAGEMENT: [&str; 16] = [
+pub const MANAGEMENT: [&str; 22] = [
     "applications:read",
     "applications:write",
+    "audiences:read",
+    "audiences:write",
     "audit:read",
+    "connections:read",
+    "connections:write",
     "keys:read",
     "keys:write",
     "revocations:read",
     "roles:read",
     "roles:write",
+    "signing-keys:read",
+    "signing-keys:write",
     "tenants:read",
     "tenants:write",
     "tokens:exchange",

@@ -3,6 +3,8 @@
 //! `ck_` + 128 random bits + CRC-32, and `cs_` + 256 random bits + CRC-32, all in base62. The checksum catches a typo
 //! before any lookup, and lets scanners tell our secrets from noise. Imported pairs have any form.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use aws_lc_rs::hmac;
 use claviger_store::api_key::{KeptSecret, SecretMac};
 use claviger_store::id::KeyId;
@@ -10,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::installation::InstallationSecret;
 use crate::random::Random;
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -120,16 +123,52 @@ impl AppKeyCredential {
     }
 }
 
-/// The keys under which secrets are hashed, by version.
-pub struct Peppers {
+/// The keys under which secrets are hashed, by version. They change while a server runs.
+pub struct Peppers(RwLock<Arc<Known>>);
+
+struct Known {
     versions: Vec<(i16, hmac::Key)>,
+    /// The one that secrets are hashed under.
+    current: i16,
+}
+
+impl Known {
+    fn new(versions: &[InstallationSecret], current: i16) -> Arc<Self> {
+        let key = |one: &InstallationSecret| (one.version, hmac::Key::new(hmac::HMAC_SHA256, &one.value));
+        Arc::new(Self { versions: versions.iter().map(key).collect(), current })
+    }
+
+    fn of(&self, version: i16) -> Option<&hmac::Key> {
+        self.versions.iter().find(|(known, _)| *known == version).map(|(_, key)| key)
+    }
 }
 
 impl Peppers {
-    /// From the opened secrets of the installation, oldest first.
+    /// From the opened secrets of the installation; secrets are hashed under the version `current`.
     #[must_use]
-    pub fn new(versions: &[(i16, Zeroizing<Vec<u8>>)]) -> Self {
-        Self { versions: versions.iter().map(|(version, key)| (*version, hmac::Key::new(hmac::HMAC_SHA256, key))).collect() }
+    pub(crate) fn new(versions: &[InstallationSecret], current: i16) -> Self {
+        Self(RwLock::new(Known::new(versions, current)))
+    }
+
+    /// Takes others from now on.
+    pub(crate) fn replace(&self, versions: &[InstallationSecret], current: i16) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known::new(versions, current);
+    }
+
+    fn known(&self) -> Arc<Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a pepper of this version is here.
+    #[must_use]
+    pub fn has(&self, version: i16) -> bool {
+        self.known().of(version).is_some()
+    }
+
+    /// The version that secrets are hashed under.
+    #[must_use]
+    pub fn current(&self) -> i16 {
+        self.known().current
     }
 
     /// What is kept of a secret.
@@ -140,33 +179,35 @@ impl Peppers {
     /// The MAC of a secret under the newest pepper, and its version.
     #[must_use]
     pub fn hash(&self, key: &KeyId, secret: &SecretString) -> Option<(i16, SecretMac)> {
-        let (version, pepper) = self.versions.last()?;
-        Some((*version, mac(pepper, key, secret)))
+        let known = self.known();
+        Some((known.current, mac(known.of(known.current)?, key, secret)))
     }
 
     /// Compares in constant time. A pepper that is not there compares with nothing.
     #[must_use]
     pub fn verify(&self, version: i16, key: &KeyId, secret: &SecretString, kept: &SecretMac) -> bool {
-        let Some((_, pepper)) = self.versions.iter().find(|(v, _)| *v == version) else { return false };
+        let known = self.known();
+        let Some(pepper) = known.of(version) else { return false };
         mac(pepper, key, secret).0.ct_eq(&kept.0).into()
     }
 
-    /// Digests `parts` under the newest pepper, for one purpose. Parts but the last have a fixed length.
+    /// Digests `parts` under the pepper of today, for one purpose. Parts but the last have a fixed length.
     pub(crate) fn digest(&self, purpose: &str, parts: &[&[u8]]) -> Option<(i16, [u8; 32])> {
-        let (version, pepper) = self.versions.last()?;
-        Some((*version, digest(pepper, purpose, parts)))
+        let known = self.known();
+        Some((known.current, digest(known.of(known.current)?, purpose, parts)))
     }
 
     /// As [`Peppers::digest`], under each pepper.
-    pub(crate) fn digests<'a>(&'a self, purpose: &'a str, parts: &'a [&'a [u8]]) -> impl Iterator<Item = (i16, [u8; 32])> + 'a {
-        self.versions.iter().map(move |(version, pepper)| (*version, digest(pepper, purpose, parts)))
+    pub(crate) fn digests(&self, purpose: &str, parts: &[&[u8]]) -> impl Iterator<Item = (i16, [u8; 32])> + use<> {
+        let known = self.known();
+        let all: Vec<_> = known.versions.iter().map(|(version, pepper)| (*version, digest(pepper, purpose, parts))).collect();
+        all.into_iter()
     }
 
     /// The same work as [`Peppers::verify`], for a key that does not exist.
     pub fn decoy(&self, key: &KeyId, secret: &SecretString) {
-        if let Some((version, _)) = self.versions.last() {
-            std::hint::black_box(self.verify(*version, key, secret, &SecretMac([0; 32])));
-        }
+        let current = self.known().current;
+        std::hint::black_box(self.verify(current, key, secret, &SecretMac([0; 32])));
     }
 }
 

@@ -6,19 +6,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
 use claviger_store::api_key::SecretMac;
+use claviger_store::connection::ConnectionLogin;
 use claviger_store::id::{SessionId, TenantId};
 use claviger_store::session::{NewSession, Session};
 use claviger_store::token_family::EndedBy;
+use claviger_store::user::User;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::audit::append;
+use crate::audit::{Draft, append};
 use crate::caller::{Caller, Login as Stood, Person, Principal};
 use crate::directory::TenantEntry;
-use crate::login::{Login, agent, login_draft};
+use crate::login::{Login, agent};
 use crate::opening::Opening;
 use crate::record::Entry;
 use crate::scope::ScopeSet;
@@ -77,7 +79,28 @@ impl Issuer {
         let now = self.clock.now();
         let proven = self.prove(&login, now).await?;
         let tenant = login.tenant.tenant.id;
-        let rule = login.tenant.settings.session();
+        let draft = proven.draft(&login.request, now);
+        let device = self.device(tenant, &login, &proven).unwrap_or_default();
+        let opening = proven.opening(now);
+        let (cookie, lasts) = self.open_browser(login.tenant, &proven.user, &login.request, draft, opening, before).await?;
+        self.succeeded(tenant, proven).await;
+        Ok(Begun { cookie, device, lasts })
+    }
+
+    /// Begins a session for somebody who proved who they are; ends the one that the browser had. Returns the cookie, and the
+    /// seconds that it lasts.
+    pub(crate) async fn open_browser(
+        &self,
+        entry: &TenantEntry,
+        user: &User,
+        request: &RequestInfo,
+        draft: Draft,
+        opening: Opening,
+        before: Option<&SecretString>,
+    ) -> Result<(SecretString, i32), Failure> {
+        let now = self.clock.now();
+        let tenant = entry.tenant.id;
+        let rule = entry.settings.session();
         let ends_at = now + TimeDelta::seconds(i64::from(rule.absolute));
         let id = SessionId(self.random.uuid_at(ends_at));
         let mut bytes = Zeroizing::new([0; 48]);
@@ -90,10 +113,10 @@ impl Issuer {
             cookie.digest(&self.peppers, tenant).ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
         let session = NewSession {
             id,
-            user: proven.user.id,
+            user: user.id,
             mac,
             pepper_version,
-            user_agent: agent(login.request.agent.as_deref()),
+            user_agent: agent(request.agent.as_deref()),
             ends_at,
             idle_seconds: rule.idle,
         };
@@ -101,17 +124,15 @@ impl Issuer {
             Some(before) => self.session_of(tenant, before).await?.map(|before| before.id),
             None => None,
         };
-        let draft = login_draft(&proven.user, &login.request, format!("session:{id}"), now);
+        let draft = Draft { target: format!("session:{id}"), ..draft };
         let opening = Opening {
             session: Some(session),
             replaces: replaces.map(|before| (before, now, draft.actor.clone())),
-            ..proven.opening()
+            came_from: opening.came_from.map(|login| ConnectionLogin { id: id.0, ..login }),
+            ..opening
         };
-        let device = self.device(tenant, &login, &proven).unwrap_or_default();
         self.open_login(tenant, Entry { draft, token: None }, opening).await?;
-        self.succeeded(tenant, proven).await;
-        let cookie = SecretString::from(URL_SAFE_NO_PAD.encode(cookie.bytes.as_slice()));
-        Ok(Begun { cookie, device, lasts: rule.absolute })
+        Ok((SecretString::from(URL_SAFE_NO_PAD.encode(cookie.bytes.as_slice())), rule.absolute))
     }
 
     /// The session of a cookie, whatever its state.

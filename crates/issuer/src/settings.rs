@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use chrono::TimeDelta;
 use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
 use claviger_store::token_family::LONGEST_LOGIN;
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,15 @@ use url::Url;
 
 use crate::Refusal;
 use crate::budget::Told;
+use crate::key_life::JWKS_MAX_AGE;
 use crate::key_request::KeyRequestRule;
 use crate::limits::KeyRule;
+use crate::outbound::OutboundSettings;
 use crate::password::{Cost, PasswordPolicy};
 use crate::requirement::{Policy, check_policies};
 use crate::resource::check_resources;
 use crate::rights::Patterns;
+use crate::verifier_watch::NamedVerifier;
 use crate::verify::Transport;
 
 /// Shortest life of a token, in seconds.
@@ -40,6 +44,8 @@ pub struct Settings {
     pub password_cost: Cost,
     /// Threads that hash passwords; 0 is one for each core.
     pub password_threads: usize,
+    /// What may be asked of others.
+    pub outbound: OutboundSettings,
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -83,6 +89,12 @@ pub struct TenantSettings {
     /// Failed logins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_throttle: Option<LoginThrottle>,
+    /// How signing keys follow each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningRule>,
+    /// Verifiers that rotations wait for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verifiers: Option<Vec<NamedVerifier>>,
     /// What keys may hold at most, as scopes and patterns; `None` is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_scopes: Option<Vec<String>>,
@@ -172,6 +184,49 @@ impl Default for LoginThrottle {
     }
 }
 
+/// How signing keys follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SigningRule {
+    /// Seconds that a key is published before it signs: 300, which is how long a verifier may keep the JWK set, to 2592000.
+    pub lead: i32,
+    /// Days that a key signs, 1 to 3650 and longer than the lead; `None` for ever.
+    pub rotate_days: Option<i32>,
+    /// Seconds after which a next key signs though a verifier that the tenant named has not fetched it, up to 7776000.
+    pub longest_wait: i32,
+}
+
+impl Default for SigningRule {
+    fn default() -> Self {
+        Self { lead: 86_400, rotate_days: Some(30), longest_wait: 604_800 }
+    }
+}
+
+impl SigningRule {
+    /// How long a key is published before it signs.
+    #[must_use]
+    pub fn lead(&self) -> TimeDelta {
+        TimeDelta::seconds(i64::from(self.lead))
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        let shortest = i32::try_from(JWKS_MAX_AGE).unwrap_or(i32::MAX);
+        if !(shortest..=2_592_000).contains(&self.lead) {
+            let problem = format!("lead is {shortest} (as long as verifiers keep the JWK set) to 2592000 seconds");
+            return Err(Refusal::invalid("signing", problem));
+        }
+        if !(0..=7_776_000).contains(&self.longest_wait) {
+            return Err(Refusal::invalid("signing", "longest_wait is 0 to 7776000 seconds"));
+        }
+        match self.rotate_days {
+            Some(days) if !(1..=3650).contains(&days) || TimeDelta::days(i64::from(days)) <= self.lead() => {
+                Err(Refusal::invalid("signing", "rotate_days is 1 to 3650 and longer than lead, or null for never"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 fn check_login_times(field: &'static str, idle: i32, absolute: i32) -> Result<(), Refusal> {
     let fits = |seconds| (SHORTEST_TOKEN_LIFETIME..=LONGEST_LOGIN).contains(&seconds);
     match fits(idle) && fits(absolute) {
@@ -214,6 +269,10 @@ impl TenantSettings {
                 return Err(Refusal::invalid("login_throttle", "counts are 1 to 1000000, window 1 to 86400 seconds"));
             }
         }
+        if let Some(rule) = &self.signing {
+            rule.check()?;
+        }
+        NamedVerifier::check(self.verifiers())?;
         match self.throttle {
             Some(rule) if !(1..=1000).contains(&rule.failures) || !(1..=86_400).contains(&rule.window) => {
                 Err(Refusal::invalid("throttle", "failures is 1 to 1000, window 1 to 86400 seconds"))
@@ -244,6 +303,18 @@ impl TenantSettings {
     #[must_use]
     pub fn password(&self) -> PasswordPolicy {
         self.password.unwrap_or_default()
+    }
+
+    /// Verifiers that rotations wait for.
+    #[must_use]
+    pub fn verifiers(&self) -> &[NamedVerifier] {
+        self.verifiers.as_deref().unwrap_or_default()
+    }
+
+    /// How signing keys follow each other.
+    #[must_use]
+    pub fn signing(&self) -> SigningRule {
+        self.signing.unwrap_or_default()
     }
 
     /// How long keys live.

@@ -12,7 +12,6 @@ use crate::key::MadeKey;
 use crate::rights::TENANT_ADMIN;
 use crate::secret::{new_key_id, new_secret};
 use crate::settings::TenantSettings;
-use crate::signing_key;
 use crate::{Failure, Fault, Issuer, Refusal};
 
 /// A tenant to be made.
@@ -132,8 +131,6 @@ impl Issuer {
         check_slug(&slug)?;
         check_name("name", &name)?;
         settings.check()?;
-        let key = signing_key::generate(id, &self.signing_vault, &self.random)
-            .map_err(|error| Fault::Internal(format!("a signing key could not be made: {error}")))?;
         let mut scoped = tx.tenant(id).await?;
         match scoped.create_tenant(&slug, &name, &as_json(&settings)?, now).await {
             Err(error) if error.unique_violation().is_some() => {
@@ -142,9 +139,10 @@ impl Issuer {
             outcome => outcome?,
         }
         scoped.start_audit_chain(&self.chain_key.empty(id)).await?;
-        scoped.create_active_signing_key(&key.kid, &key.public_key, &key.sealed_private, now).await?;
+        let key = self.keep_new_signing_key(&mut scoped, id, None, true, now).await?;
         let made = actor.did("tenant.create", format!("tenant:{id}"), json!({ "slug": slug }), now);
-        let first_key = actor.did("signing_key.create", format!("signing_key:{}", key.kid), json!({ "algorithm": "EdDSA" }), now);
+        let first_key =
+            actor.did("signing_key.create", format!("signing_key:{}", key.kid()), json!({ "algorithm": "EdDSA" }), now);
         let deeds = [made, first_key].into_iter().chain(more).collect::<Vec<_>>();
         append(&mut scoped, id, &self.chain_key, &self.random, deeds).await?;
         let tenant = tx.any_tenant().tenant_by_id(id).await?;

@@ -34,7 +34,7 @@ use crate::settings::RequestInfo;
 use crate::standing::{OwnerNow, standing};
 use crate::username::Username;
 use crate::verify::{Denied, acting_of, may_impersonate};
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Issuer, Refusal};
 
 /// Seconds that such a token lives at most.
 pub const LONGEST: i32 = 900;
@@ -188,7 +188,7 @@ impl Issuer {
             lifetime: Some(LONGEST),
             not_after: ends,
         };
-        let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let minted = mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?;
         let row = TokenRow {
             id: minted.id,
             key,
@@ -282,7 +282,7 @@ impl Issuer {
             return Err(Refusal::InsufficientScope(TOKENS_EXCHANGE.into()).into());
         }
         let VerifiedToken { principal, scopes, acting, token, family, .. } =
-            self.exchanged(tenant, token, For::Anybody, now).await?;
+            self.exchanged(tenant, token, For::AnybodyByUs, now).await?;
         if acting.is_some() {
             return Err(Refusal::NotExchangeable("it lets somebody act for another already").into());
         }

@@ -4,21 +4,21 @@ use claviger_store::audit::TokenRow;
 use claviger_store::id::{TokenId, UserId};
 use serde_json::json;
 
+use crate::audience::LONGEST_AUDIENCE;
 use crate::audit::{Actor, append, append_with};
 use crate::directory::TenantEntry;
 use crate::mint::{Grant, mint};
 use crate::rights;
 use crate::settings::check_lifetime;
 use crate::standing::{OwnerNow, standing};
-use crate::{Failure, Fault, Issuer, Refusal};
+use crate::{Failure, Issuer, Refusal};
 
 /// `client_id` of tokens that an operator issued (RFC 9068 §2.2 wants one).
 pub(crate) const OPERATOR_CLIENT: &str = "operator";
-/// Longest name of an audience, in bytes.
-const LONGEST_AUDIENCE: usize = 255;
 
 impl Issuer {
-    /// Issues an access token for a person, with the scopes that were `asked` for, or all that the person holds. `lifetime` is in seconds; `None` makes a token without an end, which lives until
+    /// Issues an access token for a person, with the scopes that were `asked` for, or all that the person holds. An audience
+    /// that is registered gets its own shape. `lifetime` is in seconds; `None` makes a token without an end, which lives until
     /// it is called back or the person may not act: services that verify offline do not hear of that.
     pub async fn issue_token(
         &self,
@@ -31,7 +31,15 @@ impl Issuer {
     ) -> Result<String, Failure> {
         let now = self.clock.now();
         check_lifetime(lifetime)?;
-        let audience = audience.unwrap_or(&tenant.issuer);
+        let registered = audience.and_then(|name| tenant.audience(name));
+        if let Some(registered) = registered
+            && lifetime.is_none()
+            && !registered.profile.allow_non_expiring
+        {
+            let problem = "a token for this audience must end: give it a lifetime, or the audience `allow_non_expiring`";
+            return Err(Refusal::invalid("audience", problem).into());
+        }
+        let audience = registered.map_or_else(|| audience.unwrap_or(&tenant.issuer), |registered| &registered.row.uri);
         if audience.is_empty() || audience.len() > LONGEST_AUDIENCE || audience.chars().any(char::is_control) {
             return Err(Refusal::invalid("audience", "is 1 to 255 characters").into());
         }
@@ -61,7 +69,10 @@ impl Issuer {
             lifetime,
             not_after: None,
         };
-        let minted = mint(tenant.signer()?, &grant, now, &self.random).map_err(|error| Fault::Internal(error.to_string()))?;
+        let minted = match registered {
+            Some(registered) => self.mint_for_audience(tenant, registered, &grant, now).await?,
+            None => mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?,
+        };
         let detail = json!({ "audience": audience, "expires_in": minted.expires_in() });
         let mut deed = actor.did("token.issue", format!("token:{}", minted.id), detail, now);
         deed.subject = format!("user:{user}");

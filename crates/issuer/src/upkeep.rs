@@ -1,4 +1,5 @@
-//! What the server does for itself now and then: room for the record of tokens, and no more of it than is needed.
+//! What the server does for itself now and then: room for the record of tokens, and no more of it than is
+//! needed; signing keys that follow each other.
 
 use chrono::TimeDelta;
 use claviger_store::token_family::{EndedBy, Principal};
@@ -17,7 +18,7 @@ impl Issuer {
         Ok(())
     }
 
-    /// Attempts, tickets, links and requests that are over.
+    /// Attempts, tickets, links, requests and status lists that are over.
     async fn prune_what_is_over(&self) -> Result<u64, Failure> {
         let now = self.clock.now();
         let mut pruned = 0;
@@ -25,8 +26,10 @@ impl Issuer {
             let mut tx = self.store.begin_in(tenant).await?;
             let mut scoped = tx.tenant(tenant).await?;
             pruned += scoped.prune_attempts(now).await? + scoped.prune_tickets(now).await?;
+            pruned += scoped.prune_connections(now).await?;
             tx.commit().await?;
             pruned += self.prune_key_requests(tenant, now).await?;
+            pruned += self.drop_ended_status_lists(tenant).await?;
         }
         Ok(pruned)
     }
@@ -86,7 +89,7 @@ impl Issuer {
         Ok(pruned)
     }
 
-    /// Makes room, drops partitions whose tokens have all ended, and forgets news that everybody has heard. What does
+    /// Makes room, drops partitions whose tokens have all ended, moves signing keys on, and forgets news that everybody has heard. What does
     /// not succeed, as while a backup holds a lock, is logged and waits for the next time.
     pub async fn upkeep(&self) {
         if let Err(error) = self.make_room().await {
@@ -99,6 +102,14 @@ impl Issuer {
         match self.store.drop_ended_login_partitions(self.clock.now()).await {
             Ok(dropped) => tracing::debug!(partitions.dropped = dropped, "ended logins are dropped"),
             Err(error) => tracing::warn!(error = %error, "ended logins could not be dropped"),
+        }
+        match self.prune_jwks_fetches().await {
+            Ok(pruned) => tracing::debug!(fetches.pruned = pruned, "callers that do not come any more are forgotten"),
+            Err(error) => tracing::warn!(error = %error, "callers that do not come any more could not be forgotten"),
+        }
+        match self.keep_signing_keys().await {
+            Ok(moved) => tracing::debug!(signing_keys.moved = moved, "signing keys are where they should be"),
+            Err(error) => tracing::error!(error = %error, "signing keys could not be moved on"),
         }
         match self.prune_what_is_over().await {
             Ok(pruned) => tracing::debug!(pruned, "what is over is forgotten"),

@@ -252,6 +252,7 @@ impl Issuer {
             return Err(Refusal::NotFound.into());
         }
         scoped.forget_password(id).await?;
+        scoped.delete_connection_links(id, None).await?;
         let families = end_logins(&mut scoped, id, now, &actor.name, EndedBy::Deleted).await?;
         let deed = actor.did("user.delete", format!("user:{id}"), json!({}), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;

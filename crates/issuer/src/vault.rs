@@ -16,15 +16,26 @@ use crate::random::Random;
 const SEAL_VERSION: u8 = 1;
 const NONCE_LENGTH: usize = 12;
 
-/// 32 bytes under which everything secret is sealed.
+/// 32 bytes under which everything secret is sealed; and, while it changes, others that open what is sealed too.
 #[derive(Clone)]
-pub struct MasterKey(Zeroizing<[u8; 32]>);
+pub struct MasterKey {
+    bytes: Zeroizing<[u8; 32]>,
+    others: Vec<Zeroizing<[u8; 32]>>,
+}
 
 impl MasterKey {
     /// A new one.
     #[must_use]
     pub fn generate(random: &Random) -> Self {
-        Self(Zeroizing::new(random.bytes()))
+        Self { bytes: Zeroizing::new(random.bytes()), others: Vec::new() }
+    }
+
+    /// Opens also what is sealed under the other key.
+    #[must_use]
+    pub fn or(mut self, other: &Self) -> Self {
+        self.others.push(other.bytes.clone());
+        self.others.extend(other.others.iter().cloned());
+        self
     }
 
     /// Reads base64 (with or without padding) of 32 bytes; white space around it is ignored.
@@ -34,13 +45,13 @@ impl MasterKey {
         let mut bytes = STANDARD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text)).ok()?;
         let key = <[u8; 32]>::try_from(bytes.as_slice()).ok().map(Zeroizing::new);
         bytes.zeroize();
-        key.map(Self)
+        key.map(|bytes| Self { bytes, others: Vec::new() })
     }
 
     /// As [`MasterKey::parse`] reads it, for the file that a trial run keeps.
     #[must_use]
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
+        Zeroizing::new(STANDARD.encode(self.bytes.as_slice()))
     }
 }
 
@@ -53,6 +64,8 @@ impl fmt::Debug for MasterKey {
 /// Seals and opens.
 pub struct Vault {
     key: LessSafeKey,
+    /// Open, and seal nothing.
+    others: Vec<LessSafeKey>,
 }
 
 /// A value that does not open: another master key, another place, or damage.
@@ -71,17 +84,20 @@ impl Vault {
     /// A vault for one purpose. Values of another purpose do not open in it.
     pub fn new(master: &MasterKey, purpose: &str) -> Result<Self, DoesNotOpen> {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"claviger");
-        let derived = salt.extract(master.0.as_slice());
-        let info = [purpose.as_bytes()];
-        let mut bytes = Zeroizing::new([0; 32]);
-        derived.expand(&info, KeyLength).and_then(|key| key.fill(bytes.as_mut_slice())).map_err(|_| DoesNotOpen)?;
-        Self::under(&bytes)
+        let derive = |master: &[u8; 32]| {
+            let derived = salt.extract(master);
+            let info = [purpose.as_bytes()];
+            let mut bytes = Zeroizing::new([0; 32]);
+            derived.expand(&info, KeyLength).and_then(|key| key.fill(bytes.as_mut_slice())).map_err(|_| DoesNotOpen)?;
+            parse(&bytes)
+        };
+        let others = master.others.iter().map(|other| derive(other)).collect::<Result<_, _>>()?;
+        Ok(Self { key: derive(&master.bytes)?, others })
     }
 
     /// A vault under a key that is used for nothing else.
     pub(crate) fn under(key: &[u8; 32]) -> Result<Self, DoesNotOpen> {
-        let key = UnboundKey::new(&AES_256_GCM_SIV, key).map_err(|_| DoesNotOpen)?;
-        Ok(Self { key: LessSafeKey::new(key) })
+        Ok(Self { key: parse(key)?, others: Vec::new() })
     }
 
     /// Seals a value for its place.
@@ -101,15 +117,20 @@ impl Vault {
         if *version != SEAL_VERSION {
             return Err(DoesNotOpen);
         }
-        let mut value = Zeroizing::new(sealed.to_vec());
-        let length = self
-            .key
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(place.as_bytes()), &mut value)
-            .map_err(|_| DoesNotOpen)?
-            .len();
-        value.truncate(length);
-        Ok(value)
+        let open = |key: &LessSafeKey| -> Result<_, DoesNotOpen> {
+            let mut value = Zeroizing::new(sealed.to_vec());
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let length = key.open_in_place(nonce, Aad::from(place.as_bytes()), &mut value).map_err(|_| DoesNotOpen)?.len();
+            value.truncate(length);
+            Ok(value)
+        };
+        std::iter::once(&self.key).chain(&self.others).find_map(|key| open(key).ok()).ok_or(DoesNotOpen)
     }
+}
+
+fn parse(key: &[u8; 32]) -> Result<LessSafeKey, DoesNotOpen> {
+    let key = UnboundKey::new(&AES_256_GCM_SIV, key).map_err(|_| DoesNotOpen)?;
+    Ok(LessSafeKey::new(key))
 }
 
 #[cfg(test)]
@@ -135,10 +156,23 @@ mod tests {
     }
 
     #[test]
+    fn while_the_master_key_changes_both_open_and_the_first_one_seals() {
+        let random = Random::from_system();
+        let (old, new) = (MasterKey::generate(&random), MasterKey::generate(&random));
+        let vault = |key: &MasterKey| Vault::new(key, "signing").unwrap();
+        let both = vault(&new.clone().or(&old));
+        let before = vault(&old).seal("row", b"secret", &random).unwrap();
+        assert_eq!(both.open("row", &before).unwrap().as_slice(), b"secret");
+        let after = both.seal("row", b"secret", &random).unwrap();
+        assert!(vault(&new).open("row", &after).is_ok() && vault(&old).open("row", &after).is_err());
+        assert!(both.open("another row", &before).is_err());
+    }
+
+    #[test]
     fn a_master_key_is_32_bytes_of_base64_and_never_printed() {
         let key = MasterKey::generate(&Random::from_system());
         let text = key.to_base64();
-        assert_eq!(MasterKey::parse(&format!(" {}\n", *text)).unwrap().0, key.0);
+        assert_eq!(MasterKey::parse(&format!(" {}\n", *text)).unwrap().bytes, key.bytes);
         assert!(MasterKey::parse("c2hvcnQ=").is_none());
         assert!(!format!("{key:?}").contains(text.as_str()));
     }

@@ -32,6 +32,7 @@ use crate::denial::Why;
 use crate::directory::TenantEntry;
 use crate::exchange::{Purpose, VerifiedKey};
 use crate::login::Login;
+use crate::measure::VERIFICATIONS;
 use crate::record::Entry;
 use crate::requirement::{Missing, Requirement};
 use crate::rights;
@@ -222,6 +223,11 @@ impl Issuer {
     /// As [`Issuer::verify`], for a proxy, which asks about what it forwards and needs no key for that: whoever asks learns about
     /// their own credential only.
     pub async fn verify_for_proxy(&self, tenant: &Arc<TenantEntry>, question: Question) -> Result<Decision, Failure> {
+        let word = |decision: &Decision| if decision.is_ok() { "allowed" } else { "denied" };
+        VERIFICATIONS.of(word, self.verify_uncounted(tenant, question).await)
+    }
+
+    async fn verify_uncounted(&self, tenant: &Arc<TenantEntry>, question: Question) -> Result<Decision, Failure> {
         question.require.check("require")?;
         if let Some(unknown) = question.policies.iter().find(|name| !tenant.settings.policies.contains_key(*name)) {
             let shown: String = unknown.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();

@@ -358,6 +358,31 @@ impl TenantTx<'_> {
             .collect()
     }
 
+    /// Replaces the hash of a secret by that of the same secret under another pepper. False when it is not what it was any
+    /// more.
+    pub async fn hash_secret_again(
+        &mut self,
+        id: &KeyId,
+        slot: i16,
+        before: &SecretMac,
+        mac: &SecretMac,
+        pepper_version: i16,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE api_key_secrets SET mac = $5, pepper_version = $6
+              WHERE tenant_id = $1 AND key_id = $2 AND slot = $3 AND mac = $4",
+            self.tenant.0,
+            id.as_str(),
+            slot,
+            &before.0,
+            &mac.0,
+            pepper_version
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Puts a secret into one of the two slots; what was there ends at once.
     pub async fn put_secret(&mut self, id: &KeyId, slot: i16, secret: &KeptSecret, now: DateTime<Utc>) -> Result<(), StoreError> {
         let (mac, pepper_version, hash) = secret.columns();

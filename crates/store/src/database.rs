@@ -40,6 +40,17 @@ impl DatabaseUrls {
     }
 }
 
+/// The state of the connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    /// Open and at nobody's service.
+    pub idle: u32,
+    /// At somebody's service.
+    pub in_use: u32,
+    /// That may be open.
+    pub most: u32,
+}
+
 /// The database.
 #[derive(Clone)]
 pub struct Store {
@@ -62,8 +73,10 @@ impl Store {
         if let Ok(store) = Self::connect(urls, 1).await {
             let current = store.check().await;
             store.close().await;
-            if current.is_ok() {
-                return Ok(());
+            match current {
+                Ok(()) => return Ok(()),
+                Err(error @ StoreError::SchemaContracted { .. }) => return Err(error),
+                Err(_) => {}
             }
         }
         Self::migrate(urls).await
@@ -105,6 +118,13 @@ impl Store {
         let store = Self { pool };
         store.refuse_strong_role(urls.two_logins).await?;
         Ok(store)
+    }
+
+    /// How many connections there are for requests. Those of work aside are not counted.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        let (open, idle) = (self.pool.size(), u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX));
+        Connections { idle, in_use: open.saturating_sub(idle), most: self.pool.options().get_max_connections() }
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -156,29 +176,49 @@ impl Store {
         }
     }
 
-    /// Answers when the database does, with the schema version it is at.
+    /// Answers when the database does, and its schema is one that this program can serve.
     pub async fn check(&self) -> Result<(), StoreError> {
         // Not checked at compile time: the table is the migrator's own, and not among our migrations.
-        let found = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
-            .fetch_one(&self.pool)
+        let applied = sqlx::query_as("SELECT version, description FROM _sqlx_migrations WHERE success ORDER BY version")
+            .fetch_all(&self.pool)
             .await;
-        let found: i64 = match found {
+        let applied: Vec<(i64, String)> = match applied {
             // There is no such table: nobody ever migrated this database.
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => 0,
-            found => found?,
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
+            applied => applied?,
         };
-        let wanted = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
-        // A newer schema is fine: migrations expand before they contract.
-        if found < wanted {
-            return Err(StoreError::SchemaVersion { found, wanted });
-        }
-        Ok(())
+        suits(MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0), &applied)
     }
 
     /// The database's clock, to be compared with our own.
     pub async fn database_time(&self) -> Result<chrono::DateTime<chrono::Utc>, StoreError> {
         Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await?)
     }
+}
+
+/// Whether a program whose newest migration is `ours` can serve a schema to which these were applied. A newer schema is
+/// fine, until it removes what this program still reads: see migrations/README.md.
+fn suits(ours: i64, applied: &[(i64, String)]) -> Result<(), StoreError> {
+    let found = applied.iter().map(|(version, _)| *version).max().unwrap_or(0);
+    if found < ours {
+        return Err(StoreError::SchemaVersion { found, wanted: ours });
+    }
+    let unknown = applied.iter().filter(|(version, _)| *version > ours);
+    let needed = unknown.filter_map(|(version, name)| contracts_since(*version, name)).max();
+    match needed.filter(|needed| *needed > ours) {
+        Some(needed) => Err(StoreError::SchemaContracted { found, needed, ours }),
+        None => Ok(()),
+    }
+}
+
+/// The migration that programs must know to live with this one: `passwords contract since 0028` needs 28. `None` for one
+/// that only adds.
+fn contracts_since(version: i64, name: &str) -> Option<i64> {
+    let mut words = name.split(' ').skip_while(|word| *word != "contract");
+    words.next()?;
+    let since = words.next().filter(|word| *word == "since").and_then(|_| words.next()?.parse().ok());
+    // One that does not say it suits nobody who does not know it.
+    Some(since.unwrap_or(version))
 }
 
 /// Makes the owner, the application's login and the database within a private cluster, unless they exist.
@@ -229,4 +269,42 @@ fn private_login(socket_dir: &Path, port: u16, role: &str, database: &str) -> Pg
         .username(role)
         .database(database)
         .log_statements(tracing::log::LevelFilter::Trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(names: &[(i64, &str)]) -> Vec<(i64, String)> {
+        names.iter().map(|(version, name)| (*version, (*name).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_newer_schema_is_served_until_it_removes_what_we_read() {
+        let ours = 26;
+        assert!(matches!(suits(ours, &[]), Err(StoreError::SchemaVersion { found: 0, wanted: 26 })));
+        assert!(matches!(suits(ours, &applied(&[(25, "a")])), Err(StoreError::SchemaVersion { found: 25, .. })));
+        assert!(suits(ours, &applied(&[(26, "a")])).is_ok());
+        assert!(suits(ours, &applied(&[(26, "a"), (27, "b"), (28, "contracts of work")])).is_ok());
+        // Removed is what a program that knows 26 no longer reads.
+        assert!(suits(ours, &applied(&[(26, "a"), (31, "passwords contract since 0026")])).is_ok());
+        let contracted = suits(ours, &applied(&[(26, "a"), (31, "passwords contract since 0028"), (32, "b")]));
+        assert!(matches!(contracted, Err(StoreError::SchemaContracted { found: 32, needed: 28, ours: 26 })));
+        // One that does not say since when.
+        assert!(suits(ours, &applied(&[(26, "a"), (31, "passwords contract")])).is_err());
+        // One that we know ourselves.
+        assert!(suits(ours, &applied(&[(26, "passwords contract since 0026")])).is_ok());
+    }
+
+    #[test]
+    fn a_migration_that_removes_says_in_its_name_who_can_live_with_it() {
+        for migration in MIGRATOR.iter() {
+            let removes = migration.sql.as_str().lines().any(|line| {
+                line.starts_with("DROP TABLE") || ["DROP COLUMN", "RENAME "].iter().any(|words| line.contains(words))
+            });
+            let said = contracts_since(migration.version, &migration.description);
+            let since = migration.description.rsplit(' ').next().and_then(|word| word.parse::<i64>().ok());
+            assert!(!removes || said.is_some() && said == since, "{}: see migrations/README.md", migration.description);
+        }
+    }
 }

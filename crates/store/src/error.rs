@@ -34,13 +34,26 @@ pub enum StoreError {
         /// Which property of the role.
         why: &'static str,
     },
-    /// The schema is older or newer than this program can serve.
+    /// The schema is older than this program can serve.
     #[error("the database schema is at version {found}, this program serves version {wanted}: run `claviger migrate`")]
     SchemaVersion {
         /// What the database says.
         found: i64,
         /// What this program was built with.
         wanted: i64,
+    },
+    /// The schema is so much newer that it has lost what this program reads.
+    #[error(
+        "the database schema (version {found}) is for programs that know migration {needed}, and this one ends with {ours}: \
+         start a newer claviger"
+    )]
+    SchemaContracted {
+        /// What the database says.
+        found: i64,
+        /// The migration that a program must know.
+        needed: i64,
+        /// The newest that this program knows.
+        ours: i64,
     },
 }
 

@@ -42,8 +42,16 @@ uuid_id!(
     ApplicationId
 );
 uuid_id!(
+    /// An audience: a downstream service with its own shape of token.
+    AudienceId
+);
+uuid_id!(
     /// A token: its `jti`.
     TokenId
+);
+uuid_id!(
+    /// A status list.
+    StatusListId
 );
 
 uuid_id!(
@@ -53,6 +61,11 @@ uuid_id!(
 uuid_id!(
     /// A browser session.
     SessionId
+);
+
+uuid_id!(
+    /// A connection to another's provider or directory.
+    ConnectionId
 );
 
 uuid_id!(

@@ -50,6 +50,31 @@ impl TenantTx<'_> {
         .await?)
     }
 
+    /// Everything that waits, due or not.
+    pub async fn all_mail(&mut self) -> Result<Vec<WaitingMail>, StoreError> {
+        Ok(sqlx::query_as!(
+            WaitingMail,
+            "SELECT id, sealed, created_at, tries FROM mail_outbox WHERE tenant_id = $1 ORDER BY id",
+            self.tenant.0
+        )
+        .fetch_all(&mut *self.connection)
+        .await?)
+    }
+
+    /// Replaces the sealed form of a message. False when it is gone, or not what it was any more.
+    pub async fn seal_mail_again(&mut self, before: &WaitingMail, sealed: &[u8]) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE mail_outbox SET sealed = $4 WHERE tenant_id = $1 AND id = $2 AND sealed = $3",
+            self.tenant.0,
+            before.id,
+            before.sealed,
+            sealed
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Forgets a message: it was sent, or is too old.
     pub async fn forget_mail(&mut self, id: Uuid) -> Result<(), StoreError> {
         sqlx::query!("DELETE FROM mail_outbox WHERE tenant_id = $1 AND id = $2", self.tenant.0, id)

@@ -10,14 +10,48 @@ pub struct SealedSecret {
     pub version: i16,
     /// See the issuer's vault.
     pub sealed: Vec<u8>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// One version of a secret with what it is for.
+pub struct KeptSecret {
+    /// What it is for.
+    pub purpose: String,
+    /// 1, 2, 3, …
+    pub version: i16,
+    /// See the issuer's vault.
+    pub sealed: Vec<u8>,
 }
 
 impl AnyTenant<'_> {
+    /// All versions of all secrets.
+    pub async fn all_sealed_secrets(&mut self) -> Result<Vec<KeptSecret>, StoreError> {
+        Ok(sqlx::query_as!(KeptSecret, "SELECT purpose, version, sealed FROM sealed_secrets ORDER BY purpose, version")
+            .fetch_all(&mut *self.connection)
+            .await?)
+    }
+
+    /// Replaces the sealed form of a secret. False when it is not what it was any more.
+    pub async fn seal_secret_again(&mut self, before: &KeptSecret, sealed: &[u8]) -> Result<bool, StoreError> {
+        sqlx::query!("SELECT set_config('app.seal_again', 'on', true)").fetch_one(&mut *self.connection).await?;
+        let done = sqlx::query!(
+            "UPDATE sealed_secrets SET sealed = $4 WHERE purpose = $1 AND version = $2 AND sealed = $3",
+            before.purpose,
+            before.version,
+            before.sealed,
+            sealed
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// All versions kept for a purpose, oldest first.
     pub async fn sealed_secrets(&mut self, purpose: &str) -> Result<Vec<SealedSecret>, StoreError> {
         Ok(sqlx::query_as!(
             SealedSecret,
-            "SELECT version, sealed FROM sealed_secrets WHERE purpose = $1 ORDER BY version",
+            "SELECT version, sealed, created_at FROM sealed_secrets WHERE purpose = $1 ORDER BY version",
             purpose
         )
         .fetch_all(&mut *self.connection)

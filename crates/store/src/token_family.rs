@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::api_key::SecretMac;
-use crate::id::{FamilyId, KeyId, Owner, TenantId, UserId};
+use crate::id::{ConnectionId, FamilyId, KeyId, Owner, TenantId, UserId};
 use crate::{Store, StoreError, TenantTx};
 
 /// The longest life of a family or session, in seconds: 366 days. Partitions are made that far ahead.
@@ -68,8 +68,17 @@ impl EndedBy {
     }
 
     pub(crate) fn parse(word: &str) -> Result<Self, StoreError> {
-        let all =
-            [Self::Reuse, Self::Logout, Self::Revoked, Self::Login, Self::Password, Self::Disabled, Self::Deleted, Self::Key];
+        let all = [
+            Self::Reuse,
+            Self::Logout,
+            Self::Revoked,
+            Self::Login,
+            Self::Password,
+            Self::Disabled,
+            Self::Deleted,
+            Self::Key,
+            Self::Surplus,
+        ];
         all.into_iter()
             .find(|why| why.word() == word)
             .ok_or_else(|| StoreError::ImpossibleRow { table: "token_families", what: "an unknown reason".into() })
@@ -123,6 +132,8 @@ pub struct TokenFamily {
     pub rotated_at: DateTime<Utc>,
     /// Its end before that time.
     pub ended: Option<Ended>,
+    /// The connection that the person came from, if it was one.
+    pub connection: Option<ConnectionId>,
 }
 
 /// A family to be kept, with its first token.
@@ -209,6 +220,7 @@ struct Row {
     revoked_at: Option<DateTime<Utc>>,
     revoked_by: Option<String>,
     revoked_why: Option<String>,
+    connection: Option<ConnectionId>,
 }
 
 impl TryFrom<Row> for TokenFamily {
@@ -228,6 +240,7 @@ impl TryFrom<Row> for TokenFamily {
             revoked_at,
             revoked_by,
             revoked_why,
+            connection,
         } = row;
         let principal = match (user_id, key_id) {
             (Some(user), None) => Principal::User(UserId(user)),
@@ -235,7 +248,7 @@ impl TryFrom<Row> for TokenFamily {
             _ => return Err(StoreError::ImpossibleRow { table: "token_families", what: "not exactly one principal".into() }),
         };
         let ended = Ended::from_columns("token_families", (revoked_at, revoked_by, revoked_why))?;
-        Ok(Self { id, principal, client, scope, user_agent, created_at, ends_at, idle_seconds, rotated_at, ended })
+        Ok(Self { id, principal, client, scope, user_agent, created_at, ends_at, idle_seconds, rotated_at, ended, connection })
     }
 }
 
@@ -364,7 +377,9 @@ impl TenantTx<'_> {
         sqlx::query_as!(
             Row,
             r#"SELECT id AS "id: FamilyId", user_id, key_id AS "key_id: KeyId", client, scope, user_agent, created_at,
-                      ends_at, idle_seconds, rotated_at, revoked_at, revoked_by, revoked_why
+                      ends_at, idle_seconds, rotated_at, revoked_at, revoked_by, revoked_why,
+                      (SELECT l.connection_id FROM connection_logins l
+                        WHERE l.tenant_id = $1 AND l.id = $2) AS "connection: ConnectionId"
                  FROM token_families
                 WHERE tenant_id = $1 AND id = $2"#,
             self.tenant.0,
@@ -381,7 +396,9 @@ impl TenantTx<'_> {
         sqlx::query_as!(
             Row,
             r#"SELECT id AS "id: FamilyId", user_id, key_id AS "key_id: KeyId", client, scope, user_agent, created_at,
-                      ends_at, idle_seconds, rotated_at, revoked_at, revoked_by, revoked_why
+                      ends_at, idle_seconds, rotated_at, revoked_at, revoked_by, revoked_why,
+                      (SELECT l.connection_id FROM connection_logins l
+                        WHERE l.tenant_id = $1 AND l.id = token_families.id) AS "connection: ConnectionId"
                  FROM token_families
                 WHERE tenant_id = $1 AND user_id = $2 AND revoked_at IS NULL
                   AND ends_at > $3 AND rotated_at + make_interval(secs => idle_seconds) > $3

@@ -1,9 +1,12 @@
 //! The transaction, and the two doors out of it: one tenant's tables, or the few questions that find the tenant.
 
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
+use metrics::Histogram;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, SqlStr, Transaction};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::id::TenantId;
 use crate::{Store, StoreError};
@@ -11,10 +14,19 @@ use crate::{Store, StoreError};
 /// How long a transaction may take to begin. Connections may take longer to open, and are waited for by whoever comes next.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The target of spans that make up a trace. They are at the level `TRACE`, so that they cost nothing where nobody collects
+/// them, and say neither secrets nor anything about persons.
+pub const TRACES: &str = "claviger::traces";
+
+/// From asking for a connection until there was one, or none in time.
+static WAIT: LazyLock<Histogram> = LazyLock::new(|| metrics::histogram!("claviger_database_wait_seconds"));
+
 /// A database transaction. Dropped without [`Tx::commit`] it undoes everything.
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
     tenant: Option<TenantId>,
+    /// Ends with the transaction.
+    _span: Span,
 }
 
 /// One tenant's tables within a transaction. Row-level security is set to the same tenant.
@@ -61,10 +73,20 @@ impl Store {
     /// opened when nobody waits any more is kept for the next: to give it up and begin anew would keep a busy database from
     /// ever coming back.
     async fn begin_aside(&self, begin: SqlStr, tenant: Option<TenantId>) -> Result<Tx, StoreError> {
+        let span = tracing::trace_span!(
+            target: TRACES,
+            "transaction",
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            tenant.id = tenant.map(tracing::field::display)
+        );
         let pool = self.pool().clone();
         let (give, taken) = oneshot::channel();
         tokio::spawn(async move {
-            let begun = match pool.acquire().await {
+            let asked = Instant::now();
+            let acquired = pool.acquire().await;
+            WAIT.record(asked.elapsed());
+            let begun = match acquired {
                 // It goes back to the pool as it came.
                 Ok(_) if give.is_closed() => return,
                 Ok(connection) => Transaction::begin(connection, Some(begin)).await,
@@ -74,7 +96,7 @@ impl Store {
             let _ = give.send(begun);
         });
         match tokio::time::timeout(PATIENCE, taken).await {
-            Ok(Ok(begun)) => Ok(Tx { inner: begun?, tenant }),
+            Ok(Ok(begun)) => Ok(Tx { inner: begun?, tenant, _span: span }),
             Ok(Err(_)) | Err(_) => Err(StoreError::TooSlow),
         }
     }

@@ -21,8 +21,8 @@ use claviger_store::id::{ApplicationId, Owner, TenantId, UserId};
 use claviger_store::token_family::{EndedBy, Principal};
 use claviger_store::{Store, Tx};
 use support::{
-    BUCKET, Database, Furnished, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session, new_user, now,
-    number, run, successor, token, uuid,
+    BUCKET, Database, Furnished, audience, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session, new_user,
+    now, number, run, signing_key, successor, token, uuid,
 };
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
@@ -132,9 +132,9 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
             vec![secret]
         }
         "upgrade_secret" => {
-            let id = &at.hashed_key;
-            assert!(scoped.upgrade_secret(id, &hash(&at.slug), SecretMac([7; 32]), 1).await.unwrap());
-            assert!(!scoped.upgrade_secret(id, &hash(&at.slug), SecretMac([8; 32]), 1).await.unwrap());
+            let (id, old) = (&at.hashed_key, hash(&at.slug));
+            assert!(scoped.upgrade_secret(id, &old, SecretMac([7; 32]), 1).await.unwrap());
+            assert!(!scoped.upgrade_secret(id, &old, SecretMac([8; 32]), 1).await.unwrap());
             let [kept] = scoped.key_secrets(id).await.unwrap().try_into().ok().unwrap();
             assert!(kept.kept == KeptSecret::Mac(SecretMac([7; 32]), 1));
             vec![format!("api_key_secrets {id}")]
@@ -143,13 +143,26 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
             scoped.end_secret(&at.key, 0, now + SECOND).await.unwrap();
             vec![secret]
         }
-        "create_active_signing_key" => {
+        "create_signing_key" => {
             // A tenant has one active key: this one gets its first.
             let (other, kid) = (TenantId(uuid()), uuid().to_string());
             let mut scoped = tx.tenant(other).await.unwrap();
             scoped.create_tenant(&other.to_string(), "other", &serde_json::json!({}), now).await.unwrap();
-            scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
+            scoped.create_signing_key(signing_key(&kid), now).await.unwrap();
             vec![format!("tenants {other}"), format!("signing_keys {kid}")]
+        }
+        "create_audience" => {
+            let audience = audience();
+            scoped.create_audience(&audience).await.unwrap();
+            vec![format!("audiences {}", audience.id)]
+        }
+        "update_audience" => {
+            assert!(scoped.update_audience(at.audience, "renamed", "urn:renamed", &serde_json::json!({})).await.unwrap());
+            vec![format!("audiences {}", at.audience)]
+        }
+        "delete_audience" => {
+            assert!(scoped.delete_audience(at.audience, now, "operator:test").await.unwrap());
+            vec![format!("audiences {}", at.audience)]
         }
         "revoke_token" => {
             assert!(scoped.revoke_token(at.token.id, at.token.expires_at, now, "operator:test").await.unwrap());
@@ -187,7 +200,7 @@ async fn deed(store: &Store, at: &Furnished, name: &str, commit: bool) -> BTreeS
 }
 
 /// In an order in which each can be done: those that end something last.
-const DEEDS: [&str; 22] = [
+const DEEDS: [&str; 25] = [
     "update_tenant",
     "create_user",
     "set_user_email",
@@ -204,7 +217,10 @@ const DEEDS: [&str; 22] = [
     "put_secret over another",
     "put_secret of which a hash is known",
     "upgrade_secret",
-    "create_active_signing_key",
+    "create_signing_key",
+    "create_audience",
+    "update_audience",
+    "delete_audience",
     "revoke_key",
     "delete_user",
     "delete_application",
@@ -231,7 +247,7 @@ async fn assert_notes_what_it_changed(deeds: &[&str]) {
         assert_eq!(told_of_all(&sweep), expected, "{name}");
         assert_eq!(sweep.changes.len(), expected.len(), "{name} is told once");
         assert!(!sweep.overflow);
-        assert!(sweep.changes.iter().all(|change| change.tenant == furnished.tenant) || name == "create_active_signing_key");
+        assert!(sweep.changes.iter().all(|change| change.tenant == furnished.tenant) || name == "create_signing_key");
     }
 }
 
@@ -353,6 +369,7 @@ async fn the_tables_that_note_their_changes_are_listed_here_and_lose_no_row() {
         format!("api_key_secrets | key_id tenant_id | {whole}"),
         format!("api_keys | id tenant_id | {whole}"),
         format!("applications | id tenant_id | {whole}"),
+        format!("audiences | id tenant_id | {whole}"),
         // Nothing but the end of one may be updated.
         "issued_tokens | jti tenant_id | after row update | always".to_owned(),
         format!("sessions | id tenant_id | {ended}"),
@@ -475,7 +492,7 @@ async fn assert_announces_what_it_changed(deeds: &[&str]) {
         let mut heard = BTreeSet::new();
         for _ in &expected[name] {
             let change = next(&mut listener).await.unwrap();
-            assert_eq!(change.tenant == furnished.tenant, *name != "create_active_signing_key", "{name}");
+            assert_eq!(change.tenant == furnished.tenant, *name != "create_signing_key", "{name}");
             heard.insert(format!("{} {}", change.table, change.id));
         }
         assert_eq!(heard, expected[name], "{name}");

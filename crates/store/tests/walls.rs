@@ -18,6 +18,7 @@ use claviger_store::api_key::{KEY_ID_TAKEN, KeptSecret, KeyUse, SecretMac};
 use claviger_store::audit::{Batch, Filter, Order, Page};
 use claviger_store::id::{ApplicationId, FamilyId, Owner, SessionId, TenantId, UserId};
 use claviger_store::session::NewSession;
+use claviger_store::status_list::Listed;
 use claviger_store::token_family::{EndedBy, NewFamily, Principal};
 use claviger_store::{DatabaseUrls, Store, StoreError};
 use futures_util::TryStreamExt as _;
@@ -43,7 +44,7 @@ const UNIQUE_OVER_ALL_TENANTS: [&str; 4] =
     ["api_key_routes_pkey(key_id)", "sealed_secrets_pkey(purpose)", "tenants_pkey(id)", "tenants_slug_key(slug)"];
 
 /// Every policy that is not the tenant wall: table, name, command, USING, WITH CHECK.
-const OTHER_POLICIES: [&str; 10] = [
+const OTHER_POLICIES: [&str; 11] = [
     "api_key_routes | read_by_all | r | true | -",
     "api_key_routes | written_by_tenant | a | - | tenant_id = APP.TENANT",
     // Nobody needs a note that is an hour old.
@@ -53,6 +54,8 @@ const OTHER_POLICIES: [&str; 10] = [
     "changes | written_by_tenant | a | - | tenant_id = APP.TENANT",
     "sealed_secrets | add | a | - | true",
     "sealed_secrets | read_by_all | r | true | -",
+    // Under another master key.
+    "sealed_secrets | seal_again | w | (current_setting('app.seal_again'::text, true) = 'on'::text) | true",
     "tenants | insert_own | a | - | id = APP.TENANT",
     // A request's tenant is found here.
     "tenants | read_by_all | r | true | -",
@@ -60,7 +63,7 @@ const OTHER_POLICIES: [&str; 10] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 28] = [
+const PRIVILEGES: [&str; 36] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
@@ -70,16 +73,26 @@ const PRIVILEGES: [&str; 28] = [
     "applications | INSERT,SELECT,UPDATE",
     // Counts are forgotten when their window is over.
     "attempts | DELETE,INSERT,SELECT,UPDATE",
+    "audiences | INSERT,SELECT,UPDATE",
     // An entry is never changed and never taken away.
     "audit_entries | INSERT,SELECT",
     "audit_heads | INSERT,SELECT,UPDATE",
     "changes | DELETE,INSERT,SELECT",
+    // Unlinked, come back, ended, removed: gone.
+    "connection_links | DELETE,INSERT,SELECT",
+    "connection_logins | DELETE,INSERT,SELECT",
+    "connection_states | DELETE,INSERT,SELECT",
+    "connections | DELETE,INSERT,SELECT",
     "issued_tokens | INSERT,SELECT",
+    // Whoever does not come any more is forgotten.
+    "jwks_fetches | DELETE,INSERT,SELECT,UPDATE",
     "key_budgets | INSERT,SELECT,UPDATE",
     // Used once, and gone.
     "key_request_links | DELETE,INSERT,SELECT",
     // Nobody's address is kept for ever.
     "key_requests | DELETE,INSERT,SELECT,UPDATE",
+    // Gone with its list.
+    "listed_tokens | INSERT,SELECT",
     // Sent, and gone.
     "mail_outbox | DELETE,INSERT,SELECT",
     // Who is deleted leaves none.
@@ -94,6 +107,8 @@ const PRIVILEGES: [&str; 28] = [
     "sealed_secrets | INSERT,SELECT",
     "sessions | INSERT,SELECT,UPDATE",
     "signing_keys | INSERT,SELECT,UPDATE",
+    // All of its tokens have ended.
+    "status_lists | DELETE,INSERT,SELECT",
     "tenants | INSERT,SELECT,UPDATE",
     "token_families | INSERT,SELECT,UPDATE",
     "users | INSERT,SELECT,UPDATE",
@@ -102,12 +117,28 @@ const PRIVILEGES: [&str; 28] = [
 ];
 
 /// What the application role may do to single columns.
-const COLUMN_PRIVILEGES: [&str; 10] = [
+const COLUMN_PRIVILEGES: [&str; 26] = [
+    // Who somebody is at a connection never changes, nor what a login is under way to.
+    "connection_links.profile | UPDATE",
+    "connection_links.used_at | UPDATE",
+    "connection_logins.asking_until | UPDATE",
+    "connection_logins.checked_at | UPDATE",
+    "connection_logins.sealed_refresh | UPDATE",
+    "connection_states.consumed_at | UPDATE",
+    // A name never becomes another, and a provider no directory.
+    "connections.disabled_at | UPDATE",
+    "connections.disabled_by | UPDATE",
+    "connections.sealed_secret | UPDATE",
+    "connections.settings | UPDATE",
+    "connections.title | UPDATE",
+    "connections.updated_at | UPDATE",
     // Which token it is, whose, and until when, stands for ever; only its end is added.
     "issued_tokens.revoked_at | UPDATE",
     "issued_tokens.revoked_by | UPDATE",
     // A message is never changed, only tried again.
     "mail_outbox.next_try_at | UPDATE",
+    // Under another master key.
+    "mail_outbox.sealed | UPDATE",
     "mail_outbox.tries | UPDATE",
     // A secret may take another's place; a number and a family may not.
     "refresh_tokens.mac | UPDATE",
@@ -117,6 +148,11 @@ const COLUMN_PRIVILEGES: [&str; 10] = [
     "roles.scopes | UPDATE",
     "roles.updated_at | UPDATE",
     "scopes.description | UPDATE",
+    // Under another master key.
+    "sealed_secrets.sealed | UPDATE",
+    // The order of its places stands.
+    "status_lists.given | UPDATE",
+    "status_lists.open | UPDATE",
 ];
 
 /// Tables in partitions.
@@ -173,7 +209,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 23, "{walled:?}");
+    assert_eq!(walled.len(), 31, "{walled:?}");
     walled
 }
 
@@ -569,13 +605,15 @@ async fn t21_second_wall_alone_tables_that_all_read_are_written_by_their_tenant_
         "UPDATE api_key_routes SET tenant_id = tenant_id".into(),
         "DELETE FROM api_key_routes".into(),
         "UPDATE changes SET kind = kind".into(),
-        "UPDATE sealed_secrets SET sealed = ''".into(),
+        "UPDATE sealed_secrets SET purpose = ''".into(),
         "DELETE FROM sealed_secrets".into(),
         tenant(stranger),
     ];
     for statement in denied {
         assert_eq!(probe(&mut app, Some(&within), &statement).await, Err(DENIED.into()), "{statement}");
     }
+    // Sealed again is only what a transaction says is to be.
+    assert_eq!(probe(&mut app, Some(&within), "UPDATE sealed_secrets SET sealed = ''").await, Ok(0));
     // Whoever is in a tenant that is not there yet cannot take over one that is, by its slug.
     let takeover = format!("{} ON CONFLICT (slug) DO UPDATE SET name = 'mine'", tenant(stranger));
     assert_eq!(probe(&mut app, Some(&stranger.to_string()), &takeover).await, Err(DENIED.into()));
@@ -665,6 +703,13 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     let locked = tx.lock_families(&[(b.family, 0), (a.family, 0)]).await.unwrap();
     assert_eq!(locked.families.keys().collect::<Vec<_>>(), [&a.family]);
     assert_eq!(locked.macs.keys().collect::<Vec<_>>(), [&(a.family, 0)]);
+    assert_eq!(tx.status_lists().await.unwrap(), [a.status_list]);
+    assert!(tx.status_list(b.status_list).await.unwrap().is_none());
+    let listed =
+        Listed { id: b.token.id, key: None, family: None, subject: "s", client_id: "c", issued_at: now(), expires_at: now() };
+    assert_eq!(tx.take_place(b.audience, &listed).await.unwrap(), None);
+    assert_eq!(tx.drop_ended_status_lists(now()).await.unwrap(), 0);
+    assert!(!tx.has_unnoted_end(now()).await.unwrap());
     assert!(tx.session(b.session).await.unwrap().is_none());
     assert!(tx.sessions_of(b.user, now()).await.unwrap().is_empty());
     let mut own = vec![&a.key, &a.user_key, &a.hashed_key];
@@ -675,6 +720,10 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     assert_eq!(listed.iter().map(|user| user.id).collect::<Vec<_>>(), [a.user]);
     let listed = tx.list_applications(None, 100).await.unwrap();
     assert_eq!(listed.iter().map(|application| application.id).collect::<Vec<_>>(), [a.application]);
+    assert!(tx.audience(b.audience).await.unwrap().is_none() && tx.audience(a.audience).await.unwrap().is_some());
+    assert_eq!(tx.audiences().await.unwrap().iter().map(|one| one.id).collect::<Vec<_>>(), [a.audience]);
+    assert!(!tx.update_audience(b.audience, "stolen", "urn:stolen", &serde_json::json!({})).await.unwrap());
+    assert!(!tx.delete_audience(b.audience, now(), "operator:test").await.unwrap());
     let signing = tx.signing_keys().await.unwrap();
     assert_eq!(signing.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), [a.kid.as_str()]);
     assert_eq!(tx.list_audit(&Filter::default(), newest(100)).await.unwrap().len(), 1);

@@ -13,12 +13,14 @@ mod cluster;
 mod database_proxy;
 mod history;
 mod http;
+mod keys;
 mod load;
 mod parts;
 mod plan;
 mod process;
 mod proxy;
 mod report;
+mod revocations;
 mod server;
 mod tables;
 mod wire;
@@ -52,6 +54,12 @@ struct Args {
     /// A minute instead of ten
     #[arg(long)]
     short: bool,
+    /// Signing keys follow each other under faults (T06), instead of refresh tokens
+    #[arg(long, conflicts_with = "only")]
+    keys: bool,
+    /// With --keys: measures instead how long after a revocation 200 verifiers refuse (T24)
+    #[arg(long, requires = "keys")]
+    revocations: bool,
     /// This part alone; may be given again
     #[arg(long, value_enum, ignore_case = true, value_name = "PART")]
     only: Vec<Part>,
@@ -83,6 +91,9 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     }
     let log = args.log.clone().unwrap_or_else(|| beside.with_file_name("torture"));
     let seed = args.seed.unwrap_or_else(any_seed);
+    if args.keys {
+        return torture_keys(args, &claviger, &log, seed);
+    }
     let sizes = if args.short { Sizes::short() } else { Sizes::full() };
     say(&format!("seed {seed}; to repeat it: make torture ARGS=\"--seed {seed}{}\"", if args.short { " --short" } else { "" }));
 
@@ -101,6 +112,31 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let verdict = if report.passed() { "PASS" } else { "FAIL" };
     say(&format!("\n{}\nseed {seed}, every call in {}\n{verdict}", report.text(), kept.path.display()));
     Ok(report.passed())
+}
+
+fn torture_keys(args: &Args, claviger: &Path, log: &Path, seed: u64) -> anyhow::Result<bool> {
+    let sizes = keys::Sizes::new(args.short);
+    let more = [(args.short, " --short"), (args.revocations, " --revocations")];
+    let more: String = more.into_iter().filter_map(|(given, word)| given.then_some(word)).collect();
+    say(&format!("seed {seed}; to repeat it: make torture-keys ARGS=\"--seed {seed}{more}\""));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (text, passed) = runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let work = async {
+            match args.revocations {
+                true => revocations::measure(claviger, log, seed, if args.short { 100 } else { 1_000 }).await,
+                false => keys::torture(claviger, log, seed, sizes).await,
+            }
+        };
+        tokio::select! {
+            found = work => found,
+            _ = terminate.recv() => bail!("terminated"),
+            _ = interrupt.recv() => bail!("interrupted"),
+            () = tokio::time::sleep(sizes.deadline()) => bail!("not at an end after {:?}: something hangs", sizes.deadline()),
+        }
+    })?;
+    say(&format!("\n{text}seed {seed}\n{}", if passed { "PASS" } else { "FAIL" }));
+    Ok(passed)
 }
 
 async fn torture(

@@ -119,7 +119,7 @@ fn password(username: &str) -> String {
 }
 
 /// Roles and database as the manual has them: one login owns the tables, another serves.
-async fn make_database(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) async fn make_database(cluster: &Cluster) -> anyhow::Result<()> {
     let mut superuser = cluster.superuser("postgres").await?;
     sqlx::raw_sql(
         "CREATE ROLE claviger_app NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
@@ -138,7 +138,7 @@ async fn make_database(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// Settings of every server and command, whose Postgres listens in that folder.
-fn environment(database: &Path, key: &[u8; 32]) -> Vec<(String, String)> {
+pub(crate) fn environment(database: &Path, key: &[u8; 32]) -> Vec<(String, String)> {
     // In a URL the socket's folder stands where the host would, so its slashes are written %2F.
     let host = database.display().to_string().replace('/', "%2F");
     let url = |login: &str| format!("postgres://{login}@{host}/claviger");

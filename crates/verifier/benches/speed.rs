@@ -53,6 +53,13 @@ fn a_million(key: &SigningKey, keys: &KeySet) -> Result<Revocations, Box<dyn Err
     Ok(revocations)
 }
 
+/// What the process holds in memory, in KiB (`VmRSS` of proc(5)).
+fn resident() -> Result<u64, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
 /// The least time of one pass over all tokens, for each of these: what else the machine does only ever adds to it. They
 /// take turns, so that a machine that is busy or slow for a while is so for all of them.
 fn least<const N: usize>(mut passes: [&mut dyn FnMut(); N]) -> [Duration; N] {
@@ -85,7 +92,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             )
         })
         .collect();
+    let before = resident()?;
     let revocations = a_million(&key, &keys)?;
+    let grown = resident()?.saturating_sub(before);
     let expected = Expected { issuer: ISSUER, audience: Some(ISSUER), leeway_seconds: 5 };
     let raw = key.verifying_key().to_bytes();
     let bare: Vec<(&[u8], Vec<u8>)> = tokens
@@ -137,5 +146,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let each = revocations.memory_bytes() as f64 / revocations.len() as f64;
     writeln!(out, "{each:.1} bytes for each of {} revoked entries", revocations.len())?;
+    writeln!(out, "the process grew by {:.1} MiB while it took them", grown as f64 / 1024.0)?;
     Ok(())
 }

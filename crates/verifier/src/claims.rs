@@ -20,7 +20,8 @@ pub struct AccessToken {
     pub issuer: String,
     /// `sub`, never empty; unique only together with the issuer (RFC 7519 §4.1.2).
     pub subject: String,
-    /// `aud`, at least one; a single string arrives as a list of one (RFC 7519 §4.1.3).
+    /// `aud`; a single string arrives as a list of one (RFC 7519 §4.1.3). Empty only from a token that was verified with
+    /// [`Expiry::Optional`](crate::Expiry::Optional) and for no audience in particular.
     pub audience: Vec<String>,
     /// `exp`: from this second on the token is refused, leeway aside. Absent only from a token that was verified with
     /// [`Expiry::Optional`](crate::Expiry::Optional).
@@ -52,6 +53,17 @@ pub struct AccessToken {
     pub narrowed: bool,
     /// `allowed_ips`: networks that it may be used from; empty is everywhere. Ask [`AccessToken::may_come_from`].
     pub allowed_ips: Vec<IpNet>,
+    /// `status.status_list`: where a status list says whether it counts still.
+    pub status: Option<StatusPlace>,
+}
+
+/// A token's place in a status list (IETF OAuth Token Status List).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusPlace {
+    /// `idx`: the bit, counted from 0.
+    pub index: u64,
+    /// `uri`: where the list is.
+    pub uri: String,
 }
 
 /// The party acting on behalf of the subject (RFC 8693 §4.1).
@@ -103,6 +115,7 @@ impl AccessToken {
             actor: actor(&claims)?,
             narrowed: claims.flag("narrowed").map_err(|WrongType| Rejection::Claims("narrowed"))?.unwrap_or(false),
             allowed_ips: networks(&claims)?,
+            status: status(&claims)?,
         })
     }
 }
@@ -138,11 +151,11 @@ fn time(claims: &Members<'_>, name: &'static str) -> Result<Option<i64>, Rejecti
     }
 }
 
-/// `aud`: one string or an array of at least one (RFC 7519 §4.1.3).
+/// `aud`: one string or an array of at least one (RFC 7519 §4.1.3). Whether it may be absent, `verify` asks.
 fn audience(claims: &Members<'_>) -> Result<Vec<String>, Rejection> {
     let refused = Rejection::Claims("aud");
     let audience = match claims.text("aud") {
-        Ok(None) => return Err(refused),
+        Ok(None) => return Ok(Vec::new()),
         Ok(Some(one)) => vec![one],
         Err(WrongType) => claims.texts("aud").map_err(|WrongType| refused)?.unwrap_or_default(),
     };
@@ -192,6 +205,20 @@ fn is_uuid(text: &str) -> bool {
             8 | 13 | 18 | 23 => b == b'-',
             _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
         })
+}
+
+/// `status`: of its members, the one that names a list.
+fn status(claims: &Members<'_>) -> Result<Option<StatusPlace>, Rejection> {
+    let refused = Rejection::Claims("status");
+    let Some(status) = claims.object("status").map_err(|WrongType| refused)? else { return Ok(None) };
+    let Some(list) = status.object("status_list").map_err(|WrongType| refused)? else { return Ok(None) };
+    match (list.number("idx"), text(&list, "uri")) {
+        // In that range every whole f64 is exactly one u64.
+        (Ok(Some(index)), Ok(Some(uri))) if index.fract() == 0.0 && (0.0..1e15).contains(&index) => {
+            Ok(Some(StatusPlace { index: index as u64, uri }))
+        }
+        _ => Err(refused),
+    }
 }
 
 fn actor(claims: &Members<'_>) -> Result<Option<Actor>, Rejection> {
@@ -269,8 +296,30 @@ mod tests {
                 actor: None,
                 narrowed: false,
                 allowed_ips: Vec::new(),
+                status: None,
             }
         );
+    }
+
+    #[test]
+    fn a_place_in_a_status_list_is_whole_or_the_token_is_refused() {
+        let place = with(r#""status":{"status_list":{"idx":7,"uri":"https://id.example/1"},"other":{"a":1}}"#).unwrap().status;
+        assert_eq!(place, Some(StatusPlace { index: 7, uri: "https://id.example/1".to_owned() }));
+        assert_eq!(with(r#""status":{"other":{"a":1}}"#).unwrap().status, None);
+        for wrong in [
+            "null",
+            "1",
+            r#"{"status_list":null}"#,
+            r#"{"status_list":{"idx":7}}"#,
+            r#"{"status_list":{"uri":"u"}}"#,
+            r#"{"status_list":{"idx":-1,"uri":"u"}}"#,
+            r#"{"status_list":{"idx":0.5,"uri":"u"}}"#,
+            r#"{"status_list":{"idx":"7","uri":"u"}}"#,
+            r#"{"status_list":{"idx":1e16,"uri":"u"}}"#,
+            r#"{"status_list":{"idx":7,"uri":""}}"#,
+        ] {
+            assert_eq!(with(&format!("\"status\":{wrong}")), Err(Rejection::Claims("status")), "{wrong}");
+        }
     }
 
     #[test]
@@ -281,8 +330,9 @@ mod tests {
                 all.iter().filter(|(name, _)| *name != missing).map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
             let read = read(&format!("{{{}}}", members.join(",")));
             match missing {
-                // Whether a token must end, `verify` asks.
+                // Whether a token must end, and be for somebody, `verify` asks.
                 "exp" => assert_eq!(read.map(|token| token.expires_at), Ok(None)),
+                "aud" => assert_eq!(read.map(|token| token.audience), Ok(vec![])),
                 _ => assert_eq!(read, Err(Rejection::Claims(missing))),
             }
         }

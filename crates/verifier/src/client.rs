@@ -15,6 +15,7 @@ use crate::follow::follow;
 use crate::presented::{Presented, RequestParts};
 use crate::published::{Kept, Published, may_ask};
 use crate::revocations::Revocations;
+use crate::status_list::StatusLists;
 use crate::{AccessToken, Expected, Expiry, Rejection, verify_with};
 
 /// Unix seconds.
@@ -76,6 +77,9 @@ pub enum Unavailable {
     /// News of revocations.
     #[error("there is no news of revocations")]
     Revocations,
+    /// The list that says whether the token counts still, or none that is young enough.
+    #[error("the token's status list could not be fetched")]
+    StatusList,
 }
 
 /// Why a verifier cannot be made.
@@ -117,6 +121,7 @@ pub struct Builder {
     between_fetches: Duration,
     cut_off: CutOff,
     long_poll: bool,
+    status_lists: bool,
     credential: Option<String>,
     presented: Presented,
     style: ErrorStyle,
@@ -133,6 +138,7 @@ pub(crate) struct Core {
     pub(crate) heard: watch::Sender<Option<i64>>,
     pub(crate) long_poll: bool,
     pub(crate) credential: Option<HeaderValue>,
+    status_lists: Option<StatusLists>,
     audience: Option<String>,
     leeway_seconds: u64,
     expiry: Expiry,
@@ -196,6 +202,7 @@ impl Verifier {
             between_fetches: Duration::from_secs(10),
             cut_off: CutOff::FailOpen { at_most: Duration::from_secs(900) },
             long_poll: false,
+            status_lists: false,
             credential: None,
             presented: Presented::default(),
             style: ErrorStyle::default(),
@@ -206,11 +213,20 @@ impl Verifier {
     }
 
     /// Verifies a token: form, signature, claims and time as [`verify`](crate::verify) does, then that it is not revoked.
-    /// Waits for the network only where there are no keys yet, or the token names one that is not known.
+    /// Waits for the network only where there are no keys yet, or the token names one, or a status list, that is not known.
     ///
     /// # Errors
     /// [`Refused::Token`], [`Refused::Revoked`] or [`Refused::Unavailable`].
     pub async fn verify(&self, token: &str) -> Result<AccessToken, Refused> {
+        let token = self.verify_by_feed(token).await?;
+        let Core { published, status_lists, credential, .. } = &*self.core;
+        if let (Some(lists), Some(place)) = (status_lists, &token.status) {
+            lists.check(place, published, credential.as_ref()).await?;
+        }
+        Ok(token)
+    }
+
+    async fn verify_by_feed(&self, token: &str) -> Result<AccessToken, Refused> {
         let Core { published, .. } = &*self.core;
         let kept = match published.usable() {
             Some(kept) => kept,
@@ -385,7 +401,16 @@ impl Builder {
         self
     }
 
-    /// What is sent as `Authorization` to a private feed: `Basic …` of a key that holds `revocations:read`.
+    /// Asks the status list of each token that has a place in one (the audience's profile says so): for services whose tokens
+    /// lack the claims that revocations name, or that do not follow them. A list is kept for as long as it says, a minute;
+    /// while it cannot be fetched, until it ends, ten minutes. Then its tokens are refused with 503.
+    #[must_use]
+    pub fn status_lists(mut self) -> Self {
+        self.status_lists = true;
+        self
+    }
+
+    /// What is sent as `Authorization` to a private feed, and for private status lists: `Basic …` of a key that holds `revocations:read`.
     #[must_use]
     pub fn feed_credential(mut self, authorization: impl Into<String>) -> Self {
         self.credential = Some(authorization.into());
@@ -457,6 +482,7 @@ impl Builder {
             between_fetches,
             cut_off,
             long_poll,
+            status_lists,
             credential,
             presented,
             style,
@@ -514,6 +540,7 @@ impl Builder {
             heard: watch::Sender::new(None),
             long_poll,
             credential,
+            status_lists: status_lists.then(|| StatusLists::new(leeway_seconds)),
             audience,
             leeway_seconds,
             expiry,

@@ -15,12 +15,12 @@ const SECRET: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 const OTHER_CURVES: [&str; 3] = ["Ed448", "X25519", "X448"];
 
 impl KeySet {
-    /// Reads a JWK set and keeps its Ed25519 verification keys.
+    /// Reads a JWK set and keeps its verification keys of Ed25519, P-256 and RSA.
     ///
-    /// Entries of another key type or curve are skipped (RFC 7517 §5), as the publisher may serve other
-    /// verifiers too. An entry that claims to be an Ed25519 key and is not exactly one refuses the whole
-    /// set: `kid` and a 32-byte `x` are required; `use`, `key_ops` and `alg`, where given, must allow
-    /// verifying with `EdDSA` or `Ed25519`. Secret members refuse the set in whatever entry they stand.
+    /// Entries of another key type or curve are skipped (RFC 7517 §5), as the publisher may serve other verifiers too; so
+    /// are keys of P-256 and RSA without an `alg` of `ES256` and `RS256`, which may be for anything. An entry that claims to be one of ours and is not exactly that refuses the whole
+    /// set: `kid` and the key's members are required; `use`, `key_ops` and `alg`, where given, must allow verifying with
+    /// `EdDSA` or `Ed25519`, `ES256`, `RS256`. Secret members refuse the set in whatever entry they stand.
     /// A set without usable keys is not an error; ask [`is_empty`](Self::is_empty).
     ///
     /// # Errors
@@ -42,10 +42,13 @@ impl KeySet {
             if SECRET.iter().any(|name| entry.has(name)) {
                 return Err(KeySetError::PrivateMaterial);
             }
-            if is_ed25519(entry)? {
-                may_verify(entry)?;
-                let kid = text(entry, "kid")?.ok_or(KeySetError::KeyId)?;
-                keys.insert_ed25519(&kid, &public_key(entry)?)?;
+            let Some(kind) = kind(entry)? else { continue };
+            may_verify(entry, kind)?;
+            let kid = text(entry, "kid")?.ok_or(KeySetError::KeyId)?;
+            match kind {
+                Kind::Ed25519 => keys.insert_ed25519(&kid, &exactly(entry, "x")?)?,
+                Kind::P256 => keys.insert_es256(&kid, &point(&exactly(entry, "x")?, &exactly(entry, "y")?)?)?,
+                Kind::Rsa => keys.insert_rs256(&kid, &bytes(entry, "n")?, &bytes(entry, "e")?)?,
             }
         }
         Ok(keys)
@@ -58,33 +61,70 @@ fn text(entry: &Members<'_>, name: &str) -> Result<Option<String>, KeySetError> 
     entry.text(name).map_err(|WrongType| KeySetError::Malformed("member is not a string"))
 }
 
-fn is_ed25519(entry: &Members<'_>) -> Result<bool, KeySetError> {
-    match text(entry, "kty")?.as_deref() {
-        Some("OKP") => {}
-        Some(_) => return Ok(false),
-        None => return Err(KeySetError::Malformed("entry without `kty`")),
+/// Keys that we verify with.
+#[derive(Clone, Copy)]
+enum Kind {
+    Ed25519,
+    P256,
+    Rsa,
+}
+
+impl Kind {
+    /// Values of `alg` that it serves.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Ed25519 => &["EdDSA", "Ed25519"],
+            Self::P256 => &["ES256"],
+            Self::Rsa => &["RS256"],
+        }
     }
-    match text(entry, "crv")?.as_deref() {
-        Some("Ed25519") => Ok(true),
-        Some(other) if OTHER_CURVES.contains(&other) => Ok(false),
-        _ => Err(KeySetError::Malformed("key type and curve do not match")),
+}
+
+/// `None` for what serves others.
+fn kind(entry: &Members<'_>) -> Result<Option<Kind>, KeySetError> {
+    let Some(key_type) = text(entry, "kty")? else { return Err(KeySetError::Malformed("entry without `kty`")) };
+    let curve = text(entry, "crv")?;
+    match key_type.as_str() {
+        "OKP" => match curve.as_deref() {
+            Some("Ed25519") => Ok(Some(Kind::Ed25519)),
+            Some(other) if OTHER_CURVES.contains(&other) => Ok(None),
+            _ => Err(KeySetError::Malformed("key type and curve do not match")),
+        },
+        // Of these, `alg` alone tells what a key is for: encryption and the other signatures are not ours.
+        "EC" | "RSA" => match (key_type.as_str(), text(entry, "alg")?.as_deref(), curve.as_deref()) {
+            ("EC", Some("ES256"), Some("P-256")) => Ok(Some(Kind::P256)),
+            ("EC", Some("ES256"), _) => Err(KeySetError::Malformed("algorithm and curve do not match")),
+            ("RSA", Some("RS256"), _) => Ok(Some(Kind::Rsa)),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
     }
 }
 
 /// `use`, `alg` and `key_ops` (RFC 7517 §4.2 to §4.4).
-fn may_verify(entry: &Members<'_>) -> Result<(), KeySetError> {
+fn may_verify(entry: &Members<'_>, kind: Kind) -> Result<(), KeySetError> {
     let for_signatures = matches!(text(entry, "use")?.as_deref(), None | Some("sig"));
-    let for_eddsa = matches!(text(entry, "alg")?.as_deref(), None | Some("EdDSA" | "Ed25519"));
+    let for_its_kind = text(entry, "alg")?.is_none_or(|alg| kind.names().contains(&alg.as_str()));
     let for_verifying = entry
         .texts("key_ops")
         .map_err(|WrongType| KeySetError::Malformed("`key_ops` is not an array of strings"))?
         .is_none_or(|operations| operations.iter().any(|op| op == "verify"));
-    if for_signatures && for_eddsa && for_verifying { Ok(()) } else { Err(KeySetError::Use) }
+    if for_signatures && for_its_kind && for_verifying { Ok(()) } else { Err(KeySetError::Use) }
 }
 
-fn public_key(entry: &Members<'_>) -> Result<[u8; 32], KeySetError> {
-    let x = text(entry, "x")?.ok_or(KeySetError::PublicKey)?;
-    URL_SAFE_NO_PAD.decode(x).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(KeySetError::PublicKey)
+/// A member in base64url.
+fn bytes(entry: &Members<'_>, name: &str) -> Result<Vec<u8>, KeySetError> {
+    let member = text(entry, name)?.ok_or(KeySetError::PublicKey)?;
+    URL_SAFE_NO_PAD.decode(member).map_err(|_| KeySetError::PublicKey)
+}
+
+/// A member of 32 bytes.
+fn exactly(entry: &Members<'_>, name: &str) -> Result<[u8; 32], KeySetError> {
+    bytes(entry, name)?.try_into().map_err(|_| KeySetError::PublicKey)
+}
+
+fn point(x: &[u8; 32], y: &[u8; 32]) -> Result<[u8; 65], KeySetError> {
+    [[4].as_slice(), x, y].concat().try_into().map_err(|_| KeySetError::PublicKey)
 }
 
 #[cfg(test)]
@@ -121,6 +161,38 @@ mod tests {
         ]);
         assert_eq!(kids.unwrap(), ["a", "b", "c"]);
         assert!(set(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn p_256_and_rsa_are_taken_for_their_algorithm_alone() {
+        let (x, y) = ("WKn-ZIGevcwGIyyrzFoZNBdaq9_TsqzGl96oc0CWuis", "y77t-RvAHRKTsSGdIYUfweuOvwrvDD-Q3Hv5J0fSKbE");
+        let ec = |alg: &str, crv: &str, x: &str, y: &str| {
+            format!(r#"{{"kty":"EC","crv":"{crv}","x":"{x}","y":"{y}","kid":"ec","use":"sig","alg":"{alg}"}}"#)
+        };
+        assert_eq!(set(&[&ec("ES256", "P-256", x, y)]).unwrap(), ["ec"]);
+        assert!(set(&[&ec("ECDH-ES", "P-256", x, y), &ec("ES384", "P-384", x, y)]).unwrap().is_empty());
+        assert!(matches!(set(&[&ec("ES256", "P-384", x, y)]), Err(KeySetError::Malformed(_))));
+        for (x, y) in [("AA", y), (x, ""), (y, "AA"), (&format!("{x}="), y)] {
+            assert_eq!(set(&[&ec("ES256", "P-256", x, y)]), Err(KeySetError::PublicKey));
+        }
+        let rsa = |alg: &str, n: &[u8], e: &str| {
+            let n = URL_SAFE_NO_PAD.encode(n);
+            format!(r#"{{"kty":"RSA","n":"{n}","e":"{e}","kid":"rsa","alg":"{alg}"}}"#)
+        };
+        let modulus = |bytes: usize| [vec![0xc0], vec![0x55; bytes - 1]].concat();
+        assert_eq!(set(&[&rsa("RS256", &modulus(256), "AQAB")]).unwrap(), ["rsa"]);
+        assert!(set(&[&rsa("RSA-OAEP-256", &modulus(256), "AQAB"), &rsa("PS256", &modulus(256), "AQAB")]).unwrap().is_empty());
+        for (n, e) in [
+            (modulus(128), "AQAB"),
+            (modulus(1024), "AQAB"),
+            (modulus(256), "Aw"),
+            (modulus(256), ""),
+            ([vec![0], modulus(256)].concat(), "AQAB"),
+            ([modulus(255), vec![0x54]].concat(), "AQAB"),
+            (vec![], "AQAB"),
+        ] {
+            assert_eq!(set(&[&rsa("RS256", &n, e)]), Err(KeySetError::PublicKey));
+        }
     }
 
     #[test]

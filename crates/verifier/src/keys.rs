@@ -12,6 +12,15 @@ pub const MAX_KEYS: usize = 128;
 /// Longest key id, in bytes.
 pub const MAX_KID_BYTES: usize = 128;
 
+/// What an uncompressed point begins with.
+const UNCOMPRESSED: u8 = 4;
+
+/// Sizes of an RSA modulus: shorter ones can be broken, longer ones cost time for nothing.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+/// 65537.
+const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
+
 /// Verification keys by key id (`kid`).
 ///
 /// A set only ever grows by its own methods; nothing a token says is looked up elsewhere or kept.
@@ -43,11 +52,11 @@ pub enum KeySetError {
     /// Two keys have the same key id.
     #[error("two keys with the same key id")]
     DuplicateKeyId,
-    /// The key is declared for another use or algorithm than verifying Ed25519 signatures.
-    #[error("key is not declared for verifying Ed25519 signatures")]
+    /// The key is declared for another use or algorithm than verifying signatures of its kind.
+    #[error("key is not declared for verifying signatures of its kind")]
     Use,
-    /// The key is not 32 bytes, or a point of small order, for which signatures can be made up.
-    #[error("not an acceptable Ed25519 public key")]
+    /// The key has a wrong length or form, or is one for which signatures can be made up.
+    #[error("not an acceptable public key")]
     PublicKey,
 }
 
@@ -64,6 +73,45 @@ impl KeySet {
     /// [`KeySetError::KeyId`], [`DuplicateKeyId`](KeySetError::DuplicateKeyId),
     /// [`TooMany`](KeySetError::TooMany) or [`PublicKey`](KeySetError::PublicKey); the set is then unchanged.
     pub fn insert_ed25519(&mut self, kid: &str, public: &[u8; 32]) -> Result<(), KeySetError> {
+        self.may_take(kid)?;
+        if has_small_order(public) {
+            return Err(KeySetError::PublicKey);
+        }
+        self.keys.insert(kid.to_owned(), Key::ed25519(public));
+        Ok(())
+    }
+
+    /// Adds a public key of ECDSA on P-256 with SHA-256: an uncompressed point (SEC 1 §2.3.3). One that is not on the curve
+    /// verifies nothing.
+    ///
+    /// # Errors
+    /// As [`insert_ed25519`](Self::insert_ed25519).
+    pub fn insert_es256(&mut self, kid: &str, point: &[u8; 65]) -> Result<(), KeySetError> {
+        self.may_take(kid)?;
+        if point.first() != Some(&UNCOMPRESSED) {
+            return Err(KeySetError::PublicKey);
+        }
+        self.keys.insert(kid.to_owned(), Key::es256(point));
+        Ok(())
+    }
+
+    /// Adds a public key of RSASSA-PKCS1-v1_5 with SHA-256: modulus and exponent, big-endian without leading zeros
+    /// (RFC 7518 §6.3.1). The modulus has 2048 to 4096 bits, the exponent is 65537.
+    ///
+    /// # Errors
+    /// As [`insert_ed25519`](Self::insert_ed25519).
+    pub fn insert_rs256(&mut self, kid: &str, modulus: &[u8], exponent: &[u8]) -> Result<(), KeySetError> {
+        self.may_take(kid)?;
+        let bits = modulus.first().map_or(0, |first| modulus.len() * 8 - first.leading_zeros() as usize);
+        let odd = modulus.last().is_some_and(|last| last % 2 == 1);
+        if modulus.first() == Some(&0) || !RSA_BITS.contains(&bits) || !odd || exponent != RSA_EXPONENT {
+            return Err(KeySetError::PublicKey);
+        }
+        self.keys.insert(kid.to_owned(), Key::rs256(modulus, exponent));
+        Ok(())
+    }
+
+    fn may_take(&self, kid: &str) -> Result<(), KeySetError> {
         if kid.is_empty() || kid.len() > MAX_KID_BYTES {
             return Err(KeySetError::KeyId);
         }
@@ -73,10 +121,6 @@ impl KeySet {
         if self.keys.len() >= MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
-        if has_small_order(public) {
-            return Err(KeySetError::PublicKey);
-        }
-        self.keys.insert(kid.to_owned(), Key::ed25519(public));
         Ok(())
     }
 
@@ -119,6 +163,15 @@ impl Key {
             names: &["EdDSA", "Ed25519"],
             public: DecodingKey::from_ed_der(public),
         }
+    }
+
+    fn es256(point: &[u8; 65]) -> Self {
+        Self { algorithm: Algorithm::ES256, names: &["ES256"], public: DecodingKey::from_ec_der(point) }
+    }
+
+    fn rs256(modulus: &[u8], exponent: &[u8]) -> Self {
+        let public = DecodingKey::from_rsa_raw_components(modulus, exponent);
+        Self { algorithm: Algorithm::RS256, names: &["RS256"], public }
     }
 
     pub(crate) fn serves(&self, alg: &str) -> bool {

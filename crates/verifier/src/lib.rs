@@ -5,7 +5,7 @@
 //! `verify` holds the order of the checks, `compact` the outer form, `header` and `claims` what the two
 //! JSON objects may say, `json` the strict reading both share, `keys` and `jwks` the verification keys.
 //! With the feature `client`: `client` holds the verifier that fetches and follows by itself, `published` what it fetches,
-//! `follow` how it follows, `revocations` what it then knows, `presented` where a token may stand in a request, `answer`
+//! `follow` how it follows, `revocations` what it then knows, `status_list` what it asks for single tokens, `presented` where a token may stand in a request, `answer`
 //! what is answered without one that is good. `actix` puts these before a service.
 
 #[cfg(feature = "actix")]
@@ -29,11 +29,13 @@ mod published;
 mod rejection;
 #[cfg(feature = "client")]
 mod revocations;
+#[cfg(feature = "client")]
+mod status_list;
 mod verify;
 
 #[cfg(feature = "client")]
 pub use answer::{ErrorAnswer, ErrorStyle};
-pub use claims::{AccessToken, Actor};
+pub use claims::{AccessToken, Actor, StatusPlace};
 #[cfg(feature = "client")]
 pub use client::{BuildError, Builder, CutOff, Refused, Status, Unavailable, Verifier};
 pub use compact::MAX_TOKEN_BYTES;

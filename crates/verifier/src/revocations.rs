@@ -306,6 +306,7 @@ mod tests {
             actor: None,
             narrowed: false,
             allowed_ips: Vec::new(),
+            status: None,
         }
     }
 

@@ -36,7 +36,8 @@ pub enum Expiry {
     /// RFC 9068 §2.2.
     Required,
     /// A token without `exp` is accepted, and lives until it is revoked: for whoever asks the issuer about
-    /// revocations. One with `exp` ends then all the same.
+    /// revocations. One with `exp` ends then all the same. Where no audience is expected, one without `aud` is accepted
+    /// too: for the issuer itself, which leaves both out for services that ask for that.
     Optional,
 }
 
@@ -54,6 +55,9 @@ pub fn verify_with(
     let token = AccessToken::from_claims(&open(Compact::split(token)?, keys, Header::is_access_token)?)?;
     if expiry == Expiry::Required && token.expires_at.is_none() {
         return Err(Rejection::Claims("exp"));
+    }
+    if token.audience.is_empty() && (expiry == Expiry::Required || expected.audience.is_some()) {
+        return Err(Rejection::Claims("aud"));
     }
     judge(&token, expected, now_unix)?;
     Ok(token)
@@ -135,6 +139,7 @@ mod tests {
             actor: None,
             narrowed: false,
             allowed_ips: Vec::new(),
+            status: None,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 
-use chrono::TimeDelta;
 use claviger_issuer::clock::Clock;
 use claviger_issuer::random::Random;
+use claviger_issuer::readiness::CLOCK_SKEW;
 use claviger_issuer::{Issuer, Open};
 use claviger_store::Store;
 use serde::Serialize;
@@ -52,7 +52,7 @@ impl Findings {
 
 /// Exit code 1 when something is wrong.
 pub(super) async fn run(overrides: &Overrides, output: Format) -> anyhow::Result<ExitCode> {
-    crate::log::start("error", crate::config::LogFormat::Auto)?;
+    crate::log::start("error", crate::config::LogFormat::Auto, None)?;
     let mut findings = Findings(Vec::new());
     if let Some(config) = findings.note("configuration", Config::load(overrides), "it can be read and is complete") {
         examine(&config, &mut findings).await;
@@ -104,7 +104,7 @@ async fn examine_installation(config: &Config, store: &Store, findings: &mut Fin
         Ok(theirs) => {
             let skew = (theirs - Clock::System.now()).abs();
             let text = format!("the database's and ours are {} ms apart", skew.num_milliseconds());
-            match skew < TimeDelta::seconds(30) {
+            match skew <= CLOCK_SKEW {
                 true => findings.good("clock", text),
                 false => findings.bad("clock", format!("{text}: set both by NTP; the server is not ready while they differ")),
             }

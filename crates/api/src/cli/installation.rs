@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, trial_master_key};
+
+/// How long connections may take to close.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// An opened installation. Close it: a private database is stopped with its last user.
 pub(super) struct Installation {
@@ -91,7 +95,8 @@ impl Installation {
 
     /// Lets go of the database.
     pub(super) async fn close(self) {
-        self.issuer.store().close().await;
+        // Requests that were cut off may still hold connections.
+        let _ = tokio::time::timeout(CLOSING, self.issuer.store().close()).await;
         close_private(self.private.into_inner().unwrap_or_else(PoisonError::into_inner)).await;
     }
 
@@ -143,11 +148,24 @@ async fn open_private(config: &Config) -> anyhow::Result<PrivatePostgres> {
     Ok(tokio::task::spawn_blocking(move || PrivatePostgres::open(&data_dir, binaries.as_deref())).await??)
 }
 
-/// The configured key, or, in a trial run, the one in the data directory, made on first need.
+/// The configured key, with those that open what is sealed too while it changes.
 pub(super) async fn master_key(config: &Config, store: &Store, random: &Random) -> anyhow::Result<MasterKey> {
-    let not_a_key = "is not 32 bytes in base64; `openssl rand -base64 32` makes a key";
+    let mut key = first_master_key(config, store, random).await?;
+    for file in &config.other_master_key_files {
+        key = key.or(&read_master_key(file)?);
+    }
+    Ok(key)
+}
+
+const NOT_A_KEY: &str = "is not 32 bytes in base64; `openssl rand -base64 32` makes a key";
+
+/// The one that seals; in a trial run that of the data directory, made on first need.
+async fn first_master_key(config: &Config, store: &Store, random: &Random) -> anyhow::Result<MasterKey> {
     if let Some(key) = &config.master_key {
-        return MasterKey::parse(key.expose_secret()).with_context(|| format!("master_key {not_a_key}"));
+        return MasterKey::parse(key.expose_secret()).with_context(|| format!("master_key {NOT_A_KEY}"));
+    }
+    if let Some(command) = &config.master_key_command {
+        return told_master_key(command).await;
     }
     let file = config.master_key_file.clone().unwrap_or_else(|| trial_master_key(&config.data_dir));
     if config.master_key_file.is_none() && !file.exists() {
@@ -160,10 +178,32 @@ pub(super) async fn master_key(config: &Config, store: &Store, random: &Random) 
         }
         return make_trial_key(&file, random);
     }
-    let text = std::fs::read_to_string(&file)
+    read_master_key(&file)
+}
+
+/// The key in a file.
+pub(super) fn read_master_key(file: &Path) -> anyhow::Result<MasterKey> {
+    let text = std::fs::read_to_string(file)
         .map(Zeroizing::new)
         .with_context(|| format!("cannot read the master key {}", file.display()))?;
-    MasterKey::parse(&text).with_context(|| format!("the master key in {} {not_a_key}", file.display()))
+    MasterKey::parse(&text).with_context(|| format!("the master key in {} {NOT_A_KEY}", file.display()))
+}
+
+/// How long the command may take that prints the master key.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The key that a command prints. What it complains of goes to our own standard error; what it prints is told to nobody.
+async fn told_master_key(command: &str) -> anyhow::Result<MasterKey> {
+    let mut shell = tokio::process::Command::new("/bin/sh");
+    shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let ended = tokio::time::timeout(COMMAND_PATIENCE, shell.output()).await;
+    let ended = ended.context("master_key_command did not end within 10 seconds")?.context("master_key_command cannot be run")?;
+    if !ended.status.success() {
+        bail!("master_key_command failed ({})", ended.status);
+    }
+    let text = Zeroizing::new(ended.stdout);
+    let key = std::str::from_utf8(&text).ok().and_then(MasterKey::parse);
+    key.with_context(|| format!("what master_key_command prints {NOT_A_KEY}"))
 }
 
 /// Written beside and linked into place, so that two commands that start at once agree on one key, and a crash leaves

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
+use claviger_issuer::key_pair::raw_pair;
 use claviger_issuer::random::Random;
-use claviger_issuer::signing_key::raw_pair;
 use zeroize::Zeroizing;
 
 use super::output::Format;

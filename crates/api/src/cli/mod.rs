@@ -1,16 +1,21 @@
 //! The command line. No command but `serve` needs a running server: each talks to the database, the private one too.
 
 mod app;
+mod audience;
 mod audit;
 mod config;
+mod connection;
 mod doctor;
 mod installation;
 mod key;
 mod key_request;
 mod keypair;
+mod master_key;
 mod output;
+mod pepper;
 mod role;
 mod serve;
+mod signing_key;
 mod tenant;
 mod token;
 mod user;
@@ -23,6 +28,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
+use crate::traces::Traces;
 use output::Format;
 
 /// Multi-tenant identity provider and token issuer
@@ -81,12 +87,27 @@ enum Command {
     /// The catalogue of scopes
     #[command(subcommand)]
     Scope(role::ScopeCommand),
+    /// Providers and directories that people log in through
+    #[command(subcommand)]
+    Connection(connection::Command),
     /// Tokens issued by hand
     #[command(subcommand)]
     Token(token::Command),
     /// Ed25519 key pairs
     #[command(subcommand)]
     Keypair(keypair::Command),
+    /// Services with their own shape of token
+    #[command(subcommand)]
+    Audience(audience::Command),
+    /// Keys that sign tokens
+    #[command(subcommand)]
+    SigningKey(signing_key::Command),
+    /// What keys' secrets are hashed under
+    #[command(subcommand)]
+    Pepper(pepper::Command),
+    /// What everything secret is sealed under
+    #[command(subcommand)]
+    MasterKey(master_key::Command),
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
@@ -129,8 +150,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve { listen } => {
             overrides.listen = listen;
             let config = Config::load(&overrides)?;
-            crate::log::start(&config.log, config.log_format)?;
-            serve::run(config).await?;
+            let traces = config.otlp_endpoint.as_ref().map(|url| Traces::start(url, config.otlp_share)).transpose()?;
+            crate::log::start(&config.log, config.log_format, traces.as_ref())?;
+            let outcome = serve::run(config).await;
+            if let Some(traces) = traces {
+                traces.end().await;
+            }
+            outcome?;
         }
         Command::Migrate => {
             let config = quiet(&overrides)?;
@@ -145,8 +171,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
         Command::Role(command) => role::run(command, &quiet(&overrides)?, output).await?,
         Command::Scope(command) => role::run_scope(command, &quiet(&overrides)?, output).await?,
+        Command::Connection(command) => connection::run(command, &quiet(&overrides)?, output).await?,
         Command::Token(command) => token::run(command, &quiet(&overrides)?, output).await?,
         Command::Keypair(command) => keypair::run(&command, output)?,
+        Command::Audience(command) => audience::run(command, &quiet(&overrides)?, output).await?,
+        Command::SigningKey(command) => signing_key::run(command, &quiet(&overrides)?, output).await?,
+        Command::Pepper(command) => pepper::run(&command, &quiet(&overrides)?, output).await?,
+        Command::MasterKey(command) => master_key::run(command, &quiet(&overrides)?, output).await?,
         Command::Audit(command) => return audit::run(command, &quiet(&overrides)?, output).await,
     }
     Ok(ExitCode::SUCCESS)
@@ -155,6 +186,6 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 /// A command's own output is what counts: of the log, warnings alone.
 fn quiet(overrides: &Overrides) -> anyhow::Result<Config> {
     let config = Config::load(overrides)?;
-    crate::log::start("warn", config.log_format)?;
+    crate::log::start("warn", config.log_format, None)?;
     Ok(config)
 }

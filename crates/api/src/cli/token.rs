@@ -20,15 +20,17 @@ pub(super) enum Command {
         /// The person: login name or id
         #[arg(long, value_name = "USERNAME")]
         user: String,
-        /// Whom the token is for [default: the tenant's own issuer]
+        /// Whom the token is for: a registered audience, by name or `aud`, gives the token its shape; any other text becomes
+        /// `aud` [default: the tenant's own issuer]
         #[arg(long)]
         audience: Option<String>,
         /// Scopes, space-separated, of those that the person holds [default: all of them]
         #[arg(long)]
         scope: Option<String>,
-        /// How long it lives: `24h`, `90d`, `15m`, `3600s`, or `none` for a token without an end
-        #[arg(long, default_value = "24h", value_name = "HOW LONG")]
-        expires: String,
+        /// How long it lives: `24h`, `90d`, `15m`, `3600s`, or `none` for a token without an end [default: what the audience
+        /// says, else 24h]
+        #[arg(long, value_name = "HOW LONG")]
+        expires: Option<String>,
     },
     /// Call back a token that is not at hand, by its id (`jti`), which the audit trail shows
     Revoke {
@@ -41,15 +43,22 @@ pub(super) enum Command {
     },
 }
 
+/// Seconds that a token lives if nobody says otherwise.
+const USUAL_LIFETIME: i32 = 86_400;
+
 pub(super) async fn run(command: Command, config: &Config, output: Format) -> anyhow::Result<()> {
     let (tenant, user, audience, scope, expires) = match command {
         Command::Issue { tenant, user, audience, scope, expires } => (tenant, user, audience, scope, expires),
         Command::Revoke { tenant, id } => return revoke(&tenant, id, config, output).await,
     };
-    let lifetime = lifetime(&expires)?;
+    let asked = expires.as_deref().map(lifetime).transpose()?;
     with(config, async |installation| {
         let issuer = &installation.issuer;
         let tenant = installation.tenant(&tenant).await?;
+        // No server need ever have run here.
+        issuer.make_room().await?;
+        let usual = audience.as_deref().and_then(|name| tenant.audience_lifetime(name)).unwrap_or(USUAL_LIFETIME);
+        let lifetime = asked.unwrap_or(Some(usual));
         let person = user::find(issuer, tenant.tenant.id, &user).await?;
         let (audience, scope) = (audience.as_deref(), scope.as_deref());
         let token = issuer.issue_token(&tenant, &Actor::operator(), person.id, audience, scope, lifetime).await?;

@@ -162,14 +162,22 @@ async fn both(
     Ok((tenant, user))
 }
 
-/// The password on standard input, but for one line end.
+/// A password, from standard input.
 fn password() -> anyhow::Result<SecretString> {
+    secret_from_stdin("password")
+}
+
+/// A line of standard input that never stood on a command line.
+pub(super) fn secret_from_stdin(what: &str) -> anyhow::Result<SecretString> {
     let mut text = Zeroizing::new(String::new());
-    std::io::stdin().take(4096).read_to_string(&mut text).context("cannot read the password from standard input")?;
+    std::io::stdin()
+        .take(4096)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read the {what} from standard input"))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() {
-        bail!("there is no password on standard input: printf '%s' \"$PASSWORD\" | claviger user …");
+        bail!("there is no {what} on standard input: printf '%s' \"${}\" | claviger …", what.to_uppercase());
     }
     Ok(SecretString::from(line.to_owned()))
 }

@@ -21,9 +21,15 @@ fn pages(text: &str) -> Vec<(&'static str, String)> {
         current,
     };
     let login = |username, return_to, problem| {
-        render(&LoginPage { tenant_name: text, base: "/t/acme", username, token: text, return_to, problem }).unwrap()
+        let connections = vec![("/t/acme/login/corp".to_owned(), text.to_owned())];
+        render(&LoginPage { tenant_name: text, base: "/t/acme", username, token: text, return_to, problem, connections }).unwrap()
     };
-    let account = |email, notice, problem| {
+    let way = |known_as: Option<&str>| WayLine {
+        name: "corp".to_owned(),
+        title: text.to_owned(),
+        known_as: known_as.map(str::to_owned),
+    };
+    let account = |email, notice, problem, link_problem| {
         let sessions = vec![session(true), session(false)];
         render(&AccountPage {
             tenant_name: text,
@@ -33,8 +39,10 @@ fn pages(text: &str) -> Vec<(&'static str, String)> {
             token: text,
             sessions,
             password_rule: text,
+            ways: vec![way(Some(text)), way(None)],
             notice,
             problem,
+            link_problem,
         })
         .unwrap()
     };
@@ -45,9 +53,10 @@ fn pages(text: &str) -> Vec<(&'static str, String)> {
         ("login with a target", login("", Some(text), None)),
         ("login after a blank name", login("", Some(text), Some(text))),
         ("login after a wrong password", login(text, Some(text), Some(text))),
-        ("account", account(None, None, None)),
-        ("account with a notice", account(Some(text), Some(text), None)),
-        ("account with a problem", account(Some(text), None, Some(text))),
+        ("account", account(None, None, None, None)),
+        ("account with a notice", account(Some(text), Some(text), None, None)),
+        ("account with a problem", account(Some(text), None, Some(text), None)),
+        ("account with a problem of a link", account(Some(text), None, None, Some(text))),
         ("logout", logout(Some(text))),
         ("logout of nobody", logout(None)),
         ("message", message(Some(text), Some(("/t/acme/login", text)))),
@@ -159,6 +168,7 @@ fn what_was_typed_and_the_return_target_come_back_unchanged() {
             token: "t",
             return_to: Some(text),
             problem: Some("Wrong."),
+            connections: Vec::new(),
         };
         let tags = tags(&render(&page).unwrap());
         let value = |name| {
@@ -231,7 +241,9 @@ fn every_page_can_be_read_aloud() {
 #[test]
 fn the_field_that_is_needed_has_the_focus_and_refers_to_the_problem() {
     let focus = |username, problem| {
-        let page = LoginPage { tenant_name: "Acme", base: "/t/acme", username, token: "t", return_to: None, problem };
+        let connections = Vec::new();
+        let page =
+            LoginPage { tenant_name: "Acme", base: "/t/acme", username, token: "t", return_to: None, problem, connections };
         let tags = tags(&render(&page).unwrap());
         let focused = tags.iter().find(|tag| tag.get("autofocus").is_some()).unwrap();
         let described = tags.iter().filter(|tag| tag.get("aria-describedby").is_some()).count();

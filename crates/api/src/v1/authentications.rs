@@ -21,6 +21,10 @@ pub(crate) struct AuthenticationIn {
     /// Scopes, space-separated (RFC 6749 §3.3), of those that the key holds. Absent asks for all of them.
     #[schema(example = "events:read")]
     scope: Option<String>,
+    /// The audience that the token is for, by name or `aud`; it has that audience's shape, and opens nothing here. Absent
+    /// asks for a token for this issuer.
+    #[schema(example = "metric-store")]
+    audience: Option<String>,
 }
 
 /// A token.
@@ -73,7 +77,7 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: RawBody
         true => Ok(AuthenticationIn::default()),
         false => body::parse::<AuthenticationIn>(&body.0),
     };
-    let AuthenticationIn { scope } = match asked {
+    let AuthenticationIn { scope, audience } = match asked {
         Ok(asked) => asked,
         Err(malformed) => {
             // What is wrong with the body is told only to who holds a valid pair.
@@ -81,10 +85,11 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: RawBody
             return Err(malformed);
         }
     };
-    let granted = issuer.exchange(Exchange { tenant, credential, scope: scope.as_deref(), resource: None, request }).await?;
+    let (scope, audience) = (scope.as_deref(), audience.as_deref());
+    let granted = issuer.exchange(Exchange { tenant, credential, scope, resource: None, audience, request }).await?;
     let Granted { jwt, expires_in, scope: _, refresh_token } = granted;
     let refresh_token = refresh_token.map(|token| token.expose_secret().to_owned());
-    let out = AuthenticationOut { jwt, expires_in: refresh_token.as_ref().map(|_| expires_in), refresh_token };
+    let out = AuthenticationOut { jwt, expires_in: expires_in.filter(|_| refresh_token.is_some()), refresh_token };
     let body = serde_json::to_vec(&out).map_err(|_| Answer::internal())?;
     Ok(HttpResponse::Created().insert_header((header::CONTENT_TYPE, "application/json")).body(body))
 }

@@ -82,7 +82,7 @@ pub(crate) async fn introspect(
         exp: token.expires_at,
         iat: Some(token.issued_at),
         sub: Some(token.subject),
-        aud: Some(token.audience),
+        aud: Some(token.audience).filter(|audience| !audience.is_empty()),
         iss: Some(token.issuer),
         jti: Some(token.token_id),
         sid: token.session,

@@ -2,10 +2,12 @@
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, get};
+use claviger_issuer::key_pair::PublicKey;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::body::Asked;
+use crate::caller::issuer;
 use crate::problem::{Answer, Answered};
 use crate::well_known;
 
@@ -33,6 +35,15 @@ pub(crate) struct PublicKeyQuery {
     format: Format,
 }
 
+/// A key in one of its forms, and the form's media type.
+pub(super) fn written(key: &PublicKey, format: Format) -> (&'static str, String) {
+    match format {
+        Format::Raw => ("text/plain; charset=utf-8", key.raw()),
+        Format::Pem => ("application/x-pem-file", key.pem()),
+        Format::Jwk => ("application/jwk+json", key.jwk().to_string()),
+    }
+}
+
 /// Show the key that signs now
 ///
 /// At the root, that of the default tenant. A verifier that can should use the JWK set instead: it follows rotations.
@@ -54,13 +65,9 @@ pub(crate) struct PublicKeyQuery {
 pub(crate) async fn show(req: HttpRequest, query: Asked<PublicKeyQuery>) -> Answered<HttpResponse> {
     let tenant = well_known::tenant(&req).await?;
     let key = tenant.published.active.as_ref().ok_or_else(Answer::not_found)?;
-    let (kind, text) = match query.take()?.format {
-        Format::Raw => ("text/plain; charset=utf-8", key.raw()),
-        Format::Pem => ("application/x-pem-file", key.pem().ok_or_else(Answer::internal)?),
-        Format::Jwk => ("application/jwk+json", key.jwk().to_string()),
-    };
+    let (kind, text) = written(key, query.take()?.format);
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(kind)));
-    well_known::publish(&mut response);
+    well_known::publish(&mut response, &tenant, issuer(&req)?.clock().now());
     Ok(response.body(text))
 }

@@ -96,7 +96,7 @@ pub(crate) async fn show(req: HttpRequest, query: Asked<RevocationsQuery>) -> An
     let since = since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
     let tenant = tenant.tenant.id;
     let mut response = HttpResponse::Ok();
-    well_known::publish(&mut response);
+    well_known::open_to_pages(&mut response);
     if streams {
         let reader = issuer.follow_revocations(tenant, since)?.ok_or_else(stopping)?;
         response.insert_header((header::CACHE_CONTROL, "no-store"));

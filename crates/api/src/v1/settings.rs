@@ -6,7 +6,9 @@ use claviger_issuer::key_request::{AutoApprove, KeyRequestRule};
 use claviger_issuer::limits::KeyRule;
 use claviger_issuer::password::PasswordPolicy;
 use claviger_issuer::requirement::{Policy, Requirement, RolesNeeded, ScopesNeeded};
-use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, TenantSettings, Throttle};
+use claviger_issuer::settings::{LoginThrottle, RefreshRule, SessionRule, SigningRule, TenantSettings, Throttle};
+use claviger_issuer::verifier_watch::NamedVerifier;
+use ipnet::IpNet;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -45,6 +47,14 @@ pub(crate) struct SettingsIn {
     #[serde(default)]
     #[schema(value_type = Option<LoginThrottleIn>)]
     login_throttle: Option<Object<LoginThrottleIn>>,
+    /// How signing keys follow each other.
+    #[serde(default)]
+    #[schema(value_type = Option<SigningRuleIn>)]
+    signing: Option<Object<SigningRuleIn>>,
+    /// Verifiers that rotations wait for; at most 50.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<NamedVerifierIn>>)]
+    verifiers: Option<Vec<Object<NamedVerifierIn>>>,
     /// What keys may hold at most, as scopes and patterns; no limit if absent.
     #[serde(default)]
     #[schema(example = json!(["events:*"]))]
@@ -155,6 +165,37 @@ pub(crate) struct LoginThrottleIn {
     tenant: Option<i32>,
 }
 
+/// How signing keys follow each other.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SigningRuleIn {
+    /// Seconds that a key is published before it signs; 86400 (a day) if absent.
+    #[schema(minimum = 300, maximum = 2_592_000, example = 86_400)]
+    lead: Option<i32>,
+    /// Days that a key signs; 30 if absent, `null` for ever.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 3650, example = 30)]
+    rotate_days: Option<Option<i32>>,
+    /// Seconds after which a next key signs though a verifier of the setting `verifiers` has not fetched it; 604800 (a week)
+    /// if absent.
+    #[schema(minimum = 0, maximum = 7_776_000)]
+    longest_wait: Option<i32>,
+}
+
+/// A verifier that rotations wait for. A network or a user agent is needed; with both, both must fit.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedVerifierIn {
+    #[schema(example = "metric store")]
+    name: String,
+    /// Where it fetches from.
+    #[schema(value_type = Option<String>, example = "192.0.2.0/24")]
+    network: Option<IpNet>,
+    /// How its `User-Agent` begins.
+    #[schema(example = "metric-store/")]
+    user_agent: Option<String>,
+}
+
 /// How long keys live.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -261,6 +302,8 @@ impl From<Object<SettingsIn>> for TenantSettings {
             session,
             password,
             login_throttle,
+            signing,
+            verifiers,
             key_scopes,
             keys,
             key_requests,
@@ -279,6 +322,8 @@ impl From<Object<SettingsIn>> for TenantSettings {
             session: session.map(SessionRule::from),
             password: password.map(PasswordPolicy::from),
             login_throttle: login_throttle.map(LoginThrottle::from),
+            signing: signing.map(SigningRule::from),
+            verifiers: verifiers.map(|all| all.into_iter().map(NamedVerifier::from).collect()),
             key_scopes,
             keys: keys.map(KeyRule::from),
             key_requests: key_requests.map(KeyRequestRule::from),
@@ -320,6 +365,23 @@ impl From<Object<PasswordPolicyIn>> for PasswordPolicy {
             refuse_common: refuse_common.unwrap_or(usual.refuse_common),
             refuse_context: refuse_context.unwrap_or(usual.refuse_context),
         }
+    }
+}
+
+impl From<Object<SigningRuleIn>> for SigningRule {
+    fn from(Object(SigningRuleIn { lead, rotate_days, longest_wait }): Object<SigningRuleIn>) -> Self {
+        let usual = Self::default();
+        Self {
+            lead: lead.unwrap_or(usual.lead),
+            rotate_days: rotate_days.unwrap_or(usual.rotate_days),
+            longest_wait: longest_wait.unwrap_or(usual.longest_wait),
+        }
+    }
+}
+
+impl From<Object<NamedVerifierIn>> for NamedVerifier {
+    fn from(Object(NamedVerifierIn { name, network, user_agent }): Object<NamedVerifierIn>) -> Self {
+        Self { name, network, user_agent }
     }
 }
 

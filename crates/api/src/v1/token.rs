@@ -141,9 +141,10 @@ pub(crate) struct TokenOut {
     /// Always `Bearer`.
     #[schema(example = "Bearer")]
     token_type: &'static str,
-    /// Seconds that the access token lives.
+    /// Seconds that the access token lives; absent for one without an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 86400)]
-    expires_in: i64,
+    expires_in: Option<i64>,
     /// To be used once. For logins, and for keys that were made with `refresh`.
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
@@ -164,6 +165,7 @@ impl From<Granted> for TokenOut {
 impl From<Tokens> for TokenOut {
     fn from(tokens: Tokens) -> Self {
         let Tokens { access_token, expires_in, scope, refresh_token } = tokens;
+        let expires_in = Some(expires_in);
         let refresh_token = Some(refresh_token.expose_secret().to_owned());
         Self { access_token, issued_token_type: None, token_type: "Bearer", expires_in, refresh_token, scope }
     }
@@ -172,7 +174,7 @@ impl From<Tokens> for TokenOut {
 impl From<Lent> for TokenOut {
     fn from(lent: Lent) -> Self {
         let Lent { jwt, expires_in, scope } = lent;
-        let issued_token_type = Some(ACCESS_TOKEN);
+        let (issued_token_type, expires_in) = (Some(ACCESS_TOKEN), Some(expires_in));
         Self { access_token: jwt, issued_token_type, token_type: "Bearer", expires_in, refresh_token: None, scope }
     }
 }
@@ -260,7 +262,7 @@ async fn exchange(req: &HttpRequest, issuer: &Issuer, proof: Proof, wish: Wish<'
         Err(answer) => return Err(oauth::said(answer)),
     };
     let Wish { scope, resource } = wish;
-    let exchange = Exchange { tenant: tenant.as_deref(), credential, scope, resource, request };
+    let exchange = Exchange { tenant: tenant.as_deref(), credential, scope, resource, audience: None, request };
     Ok(issuer.exchange(exchange).await.map_err(refused)?.into())
 }
 

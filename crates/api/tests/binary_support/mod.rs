@@ -132,6 +132,16 @@ impl Home {
         Serving::start(self.command(&["serve", "--listen", &listen]), port).await
     }
 
+    /// Serves, and serves metrics on the port that comes with it; the admin key is printed already.
+    pub async fn serve_measured(&self) -> (Serving, u16) {
+        let (port, metrics) = (free_port(), free_port());
+        let mut command = self.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]);
+        command.env("CLAVIGER_METRICS_LISTEN", format!("127.0.0.1:{metrics}"));
+        let serving = Serving::start(command, port).await;
+        wait_until("the admin key is printed", async || serving.out().contains("/docs")).await;
+        (serving, metrics)
+    }
+
     fn postmaster_file(&self) -> PathBuf {
         self.data_dir().join("postgres/data/postmaster.pid")
     }
@@ -339,8 +349,13 @@ impl Serving {
     }
 
     /// SIGTERM, as a service manager would, and the end.
-    pub async fn stop(mut self) -> Ended {
+    pub async fn stop(self) -> Ended {
         kill(self.pid(), Signal::SIGTERM).unwrap();
+        self.end().await
+    }
+
+    /// The end, which a signal told it to come to.
+    pub async fn end(mut self) -> Ended {
         let began = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             assert!(began.elapsed() < PATIENCE, "SIGTERM did not end it: {}", self.err());

@@ -25,6 +25,7 @@ use claviger_issuer::application::NewApplication;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::clock::Clock;
 use claviger_issuer::key::KeyOrder;
+use claviger_issuer::outbound::OutboundSettings;
 use claviger_issuer::password::Cost;
 use claviger_issuer::random::Random;
 use claviger_issuer::scope::MANAGEMENT;
@@ -111,6 +112,8 @@ pub struct Options {
     pub public_url: Option<String>,
     /// `false` asks the database for everything, as a server does that has lost touch with the news.
     pub memory: bool,
+    /// What may be asked of others.
+    pub outbound: OutboundSettings,
 }
 
 /// Failures that nobody reaches.
@@ -128,6 +131,7 @@ impl Default for Options {
             confirm_addresses: false,
             public_url: None,
             memory: true,
+            outbound: OutboundSettings::default(),
         }
     }
 }
@@ -171,6 +175,7 @@ impl Server {
             confirm_addresses,
             public_url,
             memory,
+            outbound,
         } = options;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -187,6 +192,7 @@ impl Server {
             confirm_addresses,
             password_cost: Cost { memory_kib: 64, iterations: 1 },
             password_threads: 1,
+            outbound,
         };
         let open = Open { store, master_key: master_key.clone(), settings, clock: clock.clone(), random: Random::from_system() };
         let issuer = Arc::new(Issuer::open(open).await.unwrap());

@@ -53,10 +53,12 @@ impl Operation {
         self.template
             .replace("{tenant}", tenant)
             .replace("{id}", id)
+            .replace("{kid}", id)
             .replace("{name}", id)
             .replace("{link}", id)
             .replace("{request_id}", id)
             .replace("{login}", id)
+            .replace("{connection}", id)
             .replace("{slug}", tenant)
     }
 
@@ -65,11 +67,13 @@ impl Operation {
         let template = self
             .template
             .replace("{tenant}", tenant)
+            .replace("{kid}", "no-such-kid")
             .replace("{slug}", "no-such-tenant")
             .replace("{name}", "no:such-name")
             .replace("{link}", "no-such-link")
             .replace("{request_id}", "000000000000000000000000")
-            .replace("{login}", ABSENT_UUID);
+            .replace("{login}", ABSENT_UUID)
+            .replace("{connection}", ABSENT_UUID);
         match template.contains("/keys/") {
             true => template.replace("{id}", "no-such-key"),
             false => template.replace("{id}", ABSENT_UUID),

@@ -50,6 +50,7 @@ pub async fn server_that_hashes(password_cost: Cost, password_threads: usize) ->
         confirm_addresses: false,
         password_cost,
         password_threads,
+        outbound: Default::default(),
     };
     let store = Store::connect(&database.urls(), 8).await.unwrap();
     let open = Open { store, master_key: master_key.clone(), settings, clock: clock.clone(), random: Random::from_system() };
@@ -152,6 +153,11 @@ impl<'a> Browser<'a> {
         let answer = browser.sign_in(username, password).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
         browser
+    }
+
+    /// The same browser, sent to another server of the tenant.
+    pub fn sent_to(&self, server: &'a Server) -> Self {
+        Self { server, ..self.clone() }
     }
 
     pub fn path(&self, path: &str) -> String {

@@ -94,6 +94,12 @@ impl<B: 'static> Pool<B> {
         self.shared.lock().expected_wait(tenant, self.shared.threads)
     }
 
+    /// How many jobs wait, and how many are being done.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let state = self.shared.lock();
+        (state.queue.length(), state.running)
+    }
+
     /// Has a job done. Refused as overload when it would not begin in time, or did not.
     pub(super) async fn run<T: Send + 'static>(
         &self,

@@ -14,11 +14,19 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{KeptSecret, KeyUse, NewKey, SecretMac};
+use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
-use claviger_store::id::{ApplicationId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, TenantId, TokenId, UserId};
+use claviger_store::connection::{Connection, ConnectionLogin, Purpose, State};
+use claviger_store::id::{
+    ApplicationId, AudienceId, ConnectionId, FamilyId, KeyId, KeyRequestId, Owner, SessionId, StatusListId, TenantId, TokenId,
+    UserId,
+};
+use claviger_store::jwks_fetch::JwksFetch;
 use claviger_store::key_request::LinkKind;
 use claviger_store::password::PasswordHash;
 use claviger_store::session::NewSession;
+use claviger_store::signing_key::{Algorithm, NewSigningKey};
+use claviger_store::status_list::Listed;
 use claviger_store::ticket::{Holder, Ticket};
 use claviger_store::token_family::{NewFamily, Principal, Successor};
 use claviger_store::user::NewUser;
@@ -222,13 +230,40 @@ pub struct Furnished {
     /// Owned by the user.
     pub user_key: KeyId,
     pub kid: String,
+    pub audience: AudienceId,
     /// The application's, of whose secret a hash is kept.
     pub hashed_key: KeyId,
+    pub status_list: StatusListId,
     pub token: TokenRow,
     /// The user's.
     pub family: FamilyId,
     /// The user's.
     pub session: SessionId,
+}
+
+/// An audience of some name.
+pub fn audience() -> Audience {
+    let (id, name) = (AudienceId(uuid()), uuid().to_string());
+    Audience { id, uri: format!("urn:{name}"), name, profile: serde_json::json!({}), created_at: now() }
+}
+
+/// Somebody who fetched the JWK set, now.
+pub fn fetch(newest_kid: &str) -> JwksFetch {
+    let (network, user_agent, now) = ("192.0.2.0/24".to_owned(), "test/1".to_owned(), now());
+    let newest_kid = newest_kid.to_owned();
+    JwksFetch { network, user_agent, fetches: 1, first_at: now, last_at: now, newest_kid, newest_key_at: now }
+}
+
+/// A signing key that is active at once.
+pub fn signing_key(kid: &str) -> NewSigningKey<'_> {
+    NewSigningKey {
+        kid,
+        algorithm: Algorithm::EdDsa,
+        public_key: &[2; 32],
+        sealed_private: b"sealed",
+        at_once: true,
+        audience: None,
+    }
 }
 
 /// What is counted in every furnished tenant, once.
@@ -262,12 +297,15 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
             .await
             .unwrap();
     }
+    scoped.create_signing_key(signing_key(&kid), now).await.unwrap();
+    let audience = audience();
+    scoped.create_audience(&audience).await.unwrap();
+    scoped.add_jwks_fetch(&fetch(&kid)).await.unwrap();
     let hashed_key = key_id();
     let new = new_key(&hashed_key, Owner::Application(application), &[]);
     scoped.create_key(&new, &KeptSecret::Hash(hash(slug)), now).await.unwrap();
     scoped.create_role("reader", "", &["events:*".to_owned()], now).await.unwrap();
     scoped.enter_scopes(&["events:read".to_owned()], now).await.unwrap();
-    scoped.create_active_signing_key(&kid, &[2; 32], b"sealed", now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
     let (before, head, entries) = (head(0), head(1), [entry(1, now)]);
@@ -275,6 +313,18 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let tokens = std::slice::from_ref(&token);
     let batch = Batch { expected: &before, head: &head, entries: &entries, tokens };
     assert!(scoped.record(&batch).await.unwrap());
+    let status_list = StatusListId(uuid());
+    scoped.open_status_list(audience.id, status_list, &[0, 1, 0, 0], now).await.unwrap();
+    let listed = Listed {
+        id: token.id,
+        key: Some(&key),
+        family: None,
+        subject: &token.subject,
+        client_id: &token.subject,
+        issued_at: now,
+        expires_at: token.expires_at,
+    };
+    assert_eq!(scoped.take_place(audience.id, &listed).await.unwrap().map(|place| place.index), Some(1));
     let (family, session) = (new_family(Principal::User(user)), new_session(user));
     scoped.open_family(&family).await.unwrap();
     scoped.open_session(&session).await.unwrap();
@@ -286,12 +336,28 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let ticket = Ticket { holder: Holder::Key(key.clone()), scope: Vec::new(), origin: None };
     scoped.take_budget(&key, "rate", now, 1, 10).await.unwrap();
     scoped.create_ticket(SecretMac([6; 32]), &ticket, now, now + TimeDelta::minutes(1)).await.unwrap();
+    let connection = new_connection();
+    scoped.create_connection(&connection).await.unwrap();
+    scoped.create_connection_link(connection.id, "subject", user, now).await.unwrap();
+    let (id, mac) = (connection.id, [13; 32]);
+    let state = State {
+        mac,
+        connection: id,
+        browser: mac,
+        sealed: Vec::new(),
+        redirect_uri: String::new(),
+        return_to: None,
+        purpose: Purpose::Session,
+    };
+    scoped.create_connection_state(&state, now, now + TimeDelta::minutes(10)).await.unwrap();
+    let login = ConnectionLogin { id: session.id.0, connection: id, user, sealed_refresh: None, checked_at: now };
+    scoped.create_connection_login(&login).await.unwrap();
     // Off and on again: an entry among the revocations.
     for by in [Some("operator:test"), None] {
         assert!(scoped.set_key_disabled(&user_key, by, now).await.unwrap());
     }
     tx.commit().await.unwrap();
-    let (slug, family, session) = (slug.to_owned(), family.id, session.id);
+    let (slug, audience, family, session) = (slug.to_owned(), audience.id, family.id, session.id);
     Furnished {
         tenant,
         slug,
@@ -302,8 +368,10 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
         application_name,
         key,
         user_key,
-        hashed_key,
         kid,
+        audience,
+        hashed_key,
+        status_list,
         token,
         family,
         session,
@@ -313,6 +381,21 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
 /// A user whose name is already folded and looks like nobody else's.
 pub fn new_user(id: UserId, username: &str) -> NewUser<'_> {
     NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[], scopes: &[] }
+}
+
+/// A connection to nowhere.
+pub fn new_connection() -> Connection {
+    Connection {
+        id: ConnectionId(uuid()),
+        name: "corp".into(),
+        title: "Corp".into(),
+        kind: "oidc".into(),
+        settings: serde_json::json!({}),
+        sealed_secret: None,
+        created_at: now(),
+        updated_at: now(),
+        disabled_at: None,
+    }
 }
 
 /// A family that lives for a day.
