@@ -520,6 +520,11 @@ async fn a_pair_made_elsewhere_is_imported_rotated_disabled_and_revoked() {
     let home = Home::new();
     let serving = home.serve().await;
     home.ok(&["tenant", "create", "acme"]);
+    let with_key = home.json(&["tenant", "create", "b", "--admin-key"]);
+    let first = Pair::of(&with_key["admin_key"]);
+    assert_eq!((&with_key["slug"], serving.exchange(&first).await.status().as_u16()), (&json!("b"), 201));
+    let told = home.ok(&["tenant", "create", "c", "--admin-key"]);
+    assert!(told.contains("tenant-admin") && told.contains("api_secret  cs_"), "{told}");
     home.ok(&["app", "create", "--tenant", "acme", "--name", "demo"]);
     let import = ["key", "import", "--tenant", "acme", "--app", "demo", "--scope", "events:read", "--output", "json"];
     let said = run(home.command(&import), &format!("{IMPORTED}\n"));
@@ -576,7 +581,7 @@ async fn a_pair_made_elsewhere_is_imported_rotated_disabled_and_revoked() {
 
     let mut database = home.superuser().await;
     let secrets: i64 = sqlx::query_scalar("SELECT count(*) FROM api_key_secrets").fetch_one(&mut database).await.unwrap();
-    assert_eq!(secrets, 4, "two of the imported key, one of the hashed one, one of the first start's admin");
+    assert_eq!(secrets, 6, "two of the imported key, one of the hashed one, two of new tenants, one of the first start's admin");
     drop(database);
     let entries = home.json(&["audit", "list", "--tenant", "acme", "--limit", "200"]);
     let done = |action: &str| entries.as_array().unwrap().iter().filter(|entry| entry["action"] == action).count();

@@ -233,8 +233,9 @@ async fn a_key_made_at_one_server_works_at_the_other_at_once_even_if_it_was_unkn
         for server in [&a, &b] {
             assert_eq!(exchange(server, &imported).await.status, StatusCode::NOT_FOUND);
         }
-        let order =
-            json!({ "application_id": application.0, "name": "legacy", "scopes": ["events:read"], "import": imported.pair() });
+        let order = json!({ "application_id": application.0, "name": "legacy", "scopes": ["events:read"], "import": {
+                "api_key": imported.id, "api_secret": imported.secret
+            } });
         let made = a.with(&admin).post("/v1/keys", order).await;
         assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
         for server in [&b, &a] {

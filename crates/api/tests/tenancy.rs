@@ -10,12 +10,13 @@
 
 mod support;
 
+use claviger_issuer::secret::new_key_id;
 use claviger_store::id::Owner;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::operations::{ABSENT_UUID, Operation, operations};
 use support::wire::send;
-use support::{Answer, Client, Key, Options, Server, Tenant, UNTHROTTLED, claims, jose_header};
+use support::{Answer, Client, Key, Options, Server, Tenant, UNTHROTTLED, basic, claims, jose_header};
 
 const ABSENT_KEY: &str = "ck_absent";
 
@@ -140,7 +141,7 @@ async fn scenario_68_p30_credentials_of_one_tenant_open_nothing_in_another() {
     let a = House::of(&server, "a").await;
     let b = House::of(&server, "b").await;
     let before = b.everything().await;
-    let wrong = server.with("Basic bm9rZXk6UzE=");
+    let wrong = server.with(&basic(&format!("{}:S1", new_key_id("c", server.issuer.random()).unwrap())));
     for operation in operations().into_iter().filter(|one| one.needs_caller && one.template.starts_with("/t/")) {
         let good = body(operation.root_id()).unwrap_or_else(|| match operation.root_id() {
             "createUser" => json!({ "username": "mallory" }),

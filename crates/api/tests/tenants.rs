@@ -61,6 +61,52 @@ async fn a_new_tenant_has_its_own_signing_key_audit_trail_and_issuer() {
 }
 
 #[actix_web::test]
+async fn the_first_key_of_a_new_tenant_comes_with_it_and_administers_it_alone() {
+    let server = Server::start().await;
+    let default = server.default_tenant().await;
+    let platform = default.app_key("platform", &["tenants:write"]).await;
+    let caller = server.with(&platform.basic());
+    let settings = json!({ "keys": { "default_days": 30 } });
+    let answer = caller.post("/v1/tenants", json!({ "slug": "acme", "admin_key": true, "settings": settings })).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let made = answer.json();
+    let key = &made["admin_key"];
+    assert_eq!((&key["name"], &key["roles"], &key["scopes"]), (&json!("admin"), &json!(["tenant-admin"]), &json!([])));
+    assert_eq!(key["expires_at"], json!(server.clock.now() + chrono::TimeDelta::days(30)), "as the new tenant's settings say");
+    let (id, secret) = (key["api_key"].as_str().unwrap(), key["api_secret"].as_str().unwrap());
+
+    // It does what an admin does there, and nothing elsewhere.
+    let admin = server.with(&support::basic(&format!("{id}:{secret}")));
+    assert_eq!(admin.post("/t/acme/v1/users", json!({ "username": "alice" })).await.status, StatusCode::CREATED);
+    assert_eq!(admin.get(&format!("/t/acme/v1/keys/{id}")).await.json()["verdict"], "active");
+    assert_eq!(admin.get("/v1/tenants").await.status, StatusCode::FORBIDDEN);
+    assert_eq!(admin.get("/t/default/v1/users").await.status, StatusCode::UNAUTHORIZED);
+    let token = server.with(&format!("{id}:{secret}")).token().await;
+    assert_eq!(claims(&token)["tid"], made["id"]);
+    // Whoever made it sees no more of the tenant than before.
+    assert_eq!(caller.get("/t/acme/v1/users").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(caller.get("/v1/tenants/acme").await.status, StatusCode::FORBIDDEN);
+
+    let acme = tenant_of(&server, &made);
+    for (action, target) in [("application.create", None), ("key.create", Some(format!("key:{id}")))] {
+        let [entry] = acme.audit(action).await.try_into().unwrap();
+        assert_eq!(entry.actor, format!("key:{}", platform.id), "{action}");
+        assert!(target.is_none_or(|target| target == entry.target));
+        assert!(!entry.detail.contains(secret));
+    }
+
+    // No such key of a tenant that is there, and none unless asked for.
+    let again = caller.post("/v1/tenants", json!({ "slug": "acme", "admin_key": true })).await;
+    assert_eq!((again.status, again.error().as_str()), (StatusCode::CONFLICT, "conflict"));
+    assert_eq!(acme.audit("key.create").await.len(), 1);
+    let without = caller.post("/v1/tenants", json!({ "slug": "b", "admin_key": false })).await.json();
+    assert_eq!(without.get("admin_key"), None);
+    let not_platform = admin.post("/v1/tenants", json!({ "slug": "c", "admin_key": true })).await;
+    assert_eq!(not_platform.status, StatusCode::FORBIDDEN);
+}
+
+#[actix_web::test]
 async fn settings_are_replaced_whole_and_counted_at_once() {
     let server = Server::start().await;
     let default = server.default_tenant().await;

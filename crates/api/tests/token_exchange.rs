@@ -143,7 +143,7 @@ async fn scenario_65_an_actor_exchanges_an_impersonation_key_for_a_token_of_both
     };
     let answer = ask(form(&actor)).await;
     let (token, said) = lent(&answer);
-    assert_eq!((&said["sub"], &said["act"]), (&json!(user), &json!({ "sub": admin })));
+    assert_eq!((&said["sub"], &said["act"]["sub"]), (&json!(user), &json!(admin)));
     assert_eq!(said["scope"], "r:r w:w", "what the key lends, and no more");
     assert!(said["exp"].as_i64().unwrap() - said["iat"].as_i64().unwrap() <= 900);
     let me = server.with(&bearer(&token)).get("/v1/me").await.json();
@@ -177,12 +177,20 @@ async fn scenario_65_an_actor_exchanges_an_impersonation_key_for_a_token_of_both
     // What it stands on takes it along: the key, the actor, the person.
     let alive = async || server.with(&bearer(&token)).get("/v1/me").await.status;
     assert_eq!(alive().await, StatusCode::OK);
-    for path in [format!("/v1/users/{admin}"), format!("/v1/users/{user}"), format!("/v1/keys/{id}")] {
+    for path in [format!("/v1/users/{user}"), format!("/v1/keys/{id}")] {
         scene.manage(Method::PATCH, &path, json!({ "disabled": true })).await;
         assert_eq!(alive().await, StatusCode::UNAUTHORIZED, "{path}");
         scene.manage(Method::PATCH, &path, json!({ "disabled": false })).await;
         assert_eq!(alive().await, StatusCode::OK, "{path}");
     }
+    // The actor's login ends for good when the actor is disabled.
+    for disabled in [true, false] {
+        scene.manage(Method::PATCH, &format!("/v1/users/{admin}"), json!({ "disabled": disabled })).await;
+        assert_eq!(alive().await, StatusCode::UNAUTHORIZED);
+    }
+    let (token, _) = lent(&ask(form(&scene.login("admin").await)).await);
+    let alive = async || server.with(&bearer(&token)).get("/v1/me").await.status;
+    assert_eq!(alive().await, StatusCode::OK);
     scene.manage(Method::DELETE, &format!("/v1/keys/{id}"), json!({})).await;
     assert_eq!(alive().await, StatusCode::UNAUTHORIZED);
 }
@@ -238,6 +246,149 @@ async fn p33_whoever_acts_for_another_manages_nothing_and_changes_no_credential(
     let settings = claviger_issuer::tenant::TenantChange { settings: Some(TenantSettings::default()), ..Default::default() };
     server.issuer.change_tenant(&claviger_issuer::audit::Actor::operator(), "how", settings).await.unwrap();
     refused(&act("clerk", &user, &reason).await, "invalid_request");
+}
+
+/// What a server says of a token, at every place where it can be used: `/v1/me`, introspection, `verify`, forward-auth.
+async fn said_of(server: &Server, tenant: &Tenant<'_>, asks: &Key, token: &str) -> [bool; 4] {
+    let bearer = bearer(token);
+    let asking = server.with(&asks.basic());
+    let me = server.with(&bearer).get(&tenant.path("/v1/me")).await;
+    let introspected = asking.introspect(&tenant.path("/v1/introspect"), token).await;
+    let verified = asking.post(&tenant.path("/v1/verify"), json!({ "authorization": bearer })).await;
+    let forward = server.with(&bearer).request(Method::GET, &tenant.path("/v1/forward-auth"));
+    let forward = forward.header("X-Original-Method", "GET").header("X-Original-URL", "https://app.example.com/");
+    let forwarded = Answer::of(forward.send().await.unwrap()).await;
+    [
+        me.status == StatusCode::OK,
+        introspected.json()["active"] == true,
+        verified.json()["allow"] == true,
+        forwarded.status == StatusCode::OK,
+    ]
+}
+
+#[actix_web::test]
+async fn p33_acting_for_a_person_ends_with_every_ground_that_it_stands_on_at_every_server() {
+    let server = Server::start().await;
+    let other = server.replica(Options { clock: Some(server.clock.clone()), ..Options::default() }).await;
+    let scene = Scene::new(&server, json!({ "impersonation": true })).await;
+    let user = scene.person("user", &["events:read", "events:write"]).await;
+    let scopes = ["events:read", "events:write", "users:impersonate"];
+    let clerk = scene.person("clerk", &scopes).await;
+    let set_scopes = async |scopes: &[&str]| {
+        scene.manage(Method::PATCH, &format!("/v1/users/{clerk}"), json!({ "scopes": scopes })).await;
+    };
+    let set_key = async |key: &Key, change: Value| {
+        scene.manage(Method::PATCH, &format!("/v1/keys/{}", key.id), change).await;
+    };
+    let set_impersonation = async |on: bool| {
+        let settings = serde_json::from_value(json!({ "impersonation": on })).unwrap();
+        let change = claviger_issuer::tenant::TenantChange { settings: Some(settings), ..Default::default() };
+        server.issuer.change_tenant(&claviger_issuer::audit::Actor::operator(), "how", change).await.unwrap();
+    };
+    for ground in ["right", "setting", "key disabled", "key revoked", "client disabled", "client revoked", "logout", "actor"] {
+        let name = ground.replace(' ', "-");
+        let desk = scene.tenant.app_key(&format!("desk {name}"), &["events:read", "events:write", "users:impersonate"]).await;
+        let login = scene.tenant.log_in("clerk", PASSWORD).await;
+        let actor = login["access_token"].as_str().unwrap();
+        let subject = [("subject_token", user.as_str()), ("subject_token_type", USER), ("reason", "ticket 4711")];
+        let by_login = [&[("actor_token", actor), ("actor_token_type", ACCESS_TOKEN)], &subject[..]].concat();
+        // A key by its own right; a person by theirs, at a client.
+        let answer = match ground.starts_with("key") {
+            true => scene.exchange(Some(&desk), &subject).await,
+            false => scene.exchange(Some(&desk), &by_login).await,
+        };
+        let (token, claims) = lent(&answer);
+        assert_eq!(claims["act"]["right"], "users:impersonate");
+        for server in [&server, &other] {
+            assert_eq!(said_of(server, &scene.tenant, &scene.admin, &token).await, [true; 4], "before: {ground}");
+        }
+        match ground {
+            "right" => set_scopes(&scopes[..2]).await,
+            "setting" => set_impersonation(false).await,
+            "key disabled" | "client disabled" => set_key(&desk, json!({ "disabled": true })).await,
+            "key revoked" | "client revoked" => {
+                scene.manage(Method::DELETE, &format!("/v1/keys/{}", desk.id), json!({})).await;
+            }
+            "logout" => {
+                let out = server.with(&bearer(actor)).post_empty(&scene.tenant.path("/v1/logout")).await;
+                assert!(out.status.is_success(), "{}", out.text);
+            }
+            _ => {
+                scene.manage(Method::PATCH, &format!("/v1/users/{clerk}"), json!({ "disabled": true })).await;
+            }
+        }
+        for server in [&server, &other] {
+            server.settle().await;
+            assert_eq!(said_of(server, &scene.tenant, &scene.admin, &token).await, [false; 4], "after: {ground}");
+        }
+        match ground {
+            "right" => set_scopes(&scopes).await,
+            "setting" => set_impersonation(true).await,
+            _ => {}
+        }
+    }
+}
+
+#[actix_web::test]
+async fn p33_whoever_acts_can_do_no_more_than_they_still_can_themselves() {
+    let server = Server::start().await;
+    let scene = Scene::new(&server, json!({ "impersonation": true })).await;
+    let user = scene.person("user", &["events:read", "events:write"]).await;
+    let clerk = scene.person("clerk", &["events:read", "events:write", "users:impersonate"]).await;
+    let actor = scene.login("clerk").await;
+    let form = [
+        ("actor_token", actor.as_str()),
+        ("actor_token_type", ACCESS_TOKEN),
+        ("subject_token", user.as_str()),
+        ("subject_token_type", USER),
+        ("reason", "ticket 4711"),
+    ];
+    let (token, claims) = lent(&scene.exchange(None, &form).await);
+    assert_eq!((&claims["scope"], claims["act"]["sid"].is_string()), (&json!("events:read events:write"), true));
+    let scope = async || server.with(&bearer(&token)).get("/v1/me").await.json()["scope"].clone();
+    assert_eq!(scope().await, "events:read events:write");
+    let less = json!({ "scopes": ["events:read", "users:impersonate"] });
+    scene.manage(Method::PATCH, &format!("/v1/users/{clerk}"), less).await;
+    assert_eq!(scope().await, "events:read");
+}
+
+#[actix_web::test]
+async fn an_exchanged_token_ends_with_the_client_that_exchanged_it_and_is_a_use_of_its_keys() {
+    let server = Server::start().await;
+    let scene = Scene::new(&server, json!({})).await;
+    let user = scene.person("user", &["events:read"]).await;
+    let own = scene
+        .tenant
+        .key_of(claviger_store::id::Owner::User(user.parse().map(claviger_store::id::UserId).unwrap()), &["events:read"])
+        .await;
+    let gateway = scene.tenant.app_key("gateway", &["tokens:exchange"]).await;
+    let agent = scene.tenant.app_key("agent", &["events:read"]).await;
+    let subject = server.with(&own.pair()).token().await;
+    let actor = server.with(&agent.pair()).token().await;
+    server.clock.advance(chrono::TimeDelta::seconds(5));
+    let form = [
+        ("actor_token", actor.as_str()),
+        ("actor_token_type", ACCESS_TOKEN),
+        ("subject_token", subject.as_str()),
+        ("subject_token_type", ACCESS_TOKEN),
+    ];
+    let (token, claims) = lent(&scene.exchange(Some(&gateway), &form).await);
+    assert_eq!(claims["act"]["key_id"], json!(agent.id));
+    assert_eq!(claims["act"]["client_key_id"], json!(gateway.id));
+    for key in [&own, &agent, &gateway] {
+        let shown = scene.manage(Method::GET, &format!("/v1/keys/{}", key.id), json!({})).await;
+        assert_eq!(shown["last_used_at"], json!(server.clock.now()), "{}", key.id);
+    }
+    let me = async || server.with(&bearer(&token)).get("/v1/me").await.status;
+    assert_eq!(me().await, StatusCode::OK);
+    // The right is the client's, whoever acts.
+    let path = format!("/v1/keys/{}", gateway.id);
+    scene.manage(Method::PATCH, &path, json!({ "scopes": [] })).await;
+    assert_eq!(me().await, StatusCode::UNAUTHORIZED);
+    scene.manage(Method::PATCH, &path, json!({ "scopes": ["tokens:exchange"] })).await;
+    assert_eq!(me().await, StatusCode::OK);
+    scene.manage(Method::DELETE, &path, json!({})).await;
+    assert_eq!(me().await, StatusCode::UNAUTHORIZED);
 }
 
 #[actix_web::test]

@@ -3,13 +3,19 @@
 //! Whoever acts is never lost: token, audit entry and log name both. Nobody acts for somebody who holds more than they do, what
 //! acts for another manages nothing, and nothing that acts for another lets a third act.
 
-use claviger_store::id::{ApplicationId, Owner, UserId};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use claviger_store::id::{ApplicationId, KeyId, Owner, UserId};
+use claviger_verifier::Actor;
+use uuid::Uuid;
 
 use crate::caller::Principal;
 use crate::directory::TenantEntry;
 use crate::rights;
 use crate::scope::{MANAGEMENT, ScopeSet};
 use crate::standing::{OwnerNow, standing};
+use crate::token_exchange::USERS_IMPERSONATE;
 use crate::username::Username;
 use crate::{Failure, Issuer, Refusal};
 
@@ -107,17 +113,18 @@ impl ActingRule {
 }
 
 impl Issuer {
-    /// Whoever a token of this principal says acts, if they may still act, and what of these scopes is still theirs to use. With a
-    /// key that was lent, these are its agents of now, as far as they hold it themselves.
+    /// Whoever a token of this principal says acts, if they may still act, and what of these scopes is still theirs to use: asked
+    /// of all that the token stands on, each time. With a key that was lent, these are its agents of now, as far as they hold it
+    /// themselves.
     pub(crate) async fn acting_now(
         &self,
-        tenant: &TenantEntry,
-        subject: &str,
+        tenant: &Arc<TenantEntry>,
+        actor: &Actor,
         principal: &Principal,
         scopes: &ScopeSet,
+        now: DateTime<Utc>,
     ) -> Result<Option<(Acting, ScopeSet)>, Failure> {
-        let now = self.clock.now();
-        let Ok(id) = subject.parse() else { return Ok(None) };
+        let Ok(id) = actor.subject.parse() else { return Ok(None) };
         let tenant_id = tenant.tenant.id;
         let owner = match self.directory.person(tenant_id, UserId(id)).await? {
             Some(owner) => Some(owner),
@@ -127,7 +134,16 @@ impl Issuer {
         if standing(tenant, &owner, None, None, now).is_err() {
             return Ok(None);
         }
+        let Some(ground) = Box::pin(self.ground_now(tenant, actor, id, now)).await? else { return Ok(None) };
         let mut scopes = without_management(scopes);
+        match actor.right.as_deref() {
+            None => {}
+            Some(USERS_IMPERSONATE) if !tenant.settings.impersonation => return Ok(None),
+            Some(right) if !ground.right.contains(right) => return Ok(None),
+            // Nobody acts for somebody who holds more, now neither.
+            Some(USERS_IMPERSONATE) => scopes = scopes.intersection(&ground.actor),
+            Some(_) => {}
+        }
         if let Principal::Key(key) = principal
             && let Some(agents) = &key.entry.key.agents
         {
@@ -142,8 +158,55 @@ impl Issuer {
             OwnerNow::User(user) => (format!("user:{}", user.id), user.username.clone()),
             OwnerNow::Application(application) => (format!("application:{}", application.id), application.name.clone()),
         };
-        Ok(Some((Acting { subject: subject.to_owned(), name, shown }, scopes)))
+        Ok(Some((Acting { subject: actor.subject.clone(), name, shown }, scopes)))
     }
+
+    /// What the actor holds now, and whoever has the right by which it acts; `None` when a key or login that the token stands on
+    /// counts no more.
+    async fn ground_now(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        actor: &Actor,
+        id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ground>, Failure> {
+        let Actor { subject: _, key_id, session, client_key_id, right } = actor;
+        let (Ok(key), Ok(client)) = (key_of(key_id.as_deref()), key_of(client_key_id.as_deref())) else { return Ok(None) };
+        let Ok(family) = session.as_deref().map(str::parse).transpose() else { return Ok(None) };
+        let held = |found: Result<_, Failure>| match found {
+            Ok((principal, _)) => Ok(Some(Principal::scopes(&principal))),
+            Err(Failure::Refusal(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        };
+        // An application proves itself with a key: without one, there is nothing to ask about.
+        if key.is_none() && client.is_none() && family.is_none() && right.is_none() {
+            return Ok(Some(Ground::default()));
+        }
+        let found = self.principal_now(tenant, key.as_ref(), Some(UserId(id)), family, now).await;
+        let Some(of_actor) = held(found)? else { return Ok(None) };
+        let of_right = match client {
+            Some(client) => match held(self.principal_now(tenant, Some(&client), None, None, now).await)? {
+                // A client exchanges by a right of its own; whoever acts for people does it by theirs.
+                Some(of_client) if right.as_deref() != Some(USERS_IMPERSONATE) => of_client,
+                Some(_) => of_actor.clone(),
+                None => return Ok(None),
+            },
+            None => of_actor.clone(),
+        };
+        Ok(Some(Ground { actor: of_actor, right: of_right }))
+    }
+}
+
+/// What whoever acts holds now, and whoever has the right by which they act.
+#[derive(Default)]
+struct Ground {
+    actor: ScopeSet,
+    right: ScopeSet,
+}
+
+/// A key's id in a token, if there is one. Fails on what is none.
+fn key_of(text: Option<&str>) -> Result<Option<KeyId>, ()> {
+    text.map(|text| KeyId::parse(text).ok_or(())).transpose()
 }
 
 #[cfg(test)]

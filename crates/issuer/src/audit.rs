@@ -249,7 +249,7 @@ pub(crate) async fn append_with(
         return Err(Fault::Internal(format!("{FORGED} (tenant {tenant})")).into());
     }
     let (entries, next) = key.extend(tenant, &head, drafts, random);
-    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens, used: &[] };
+    let batch = Batch { expected: &head, head: &next, entries: &entries, tokens };
     match tx.record(&batch).await? {
         true => {
             AUDIT_ENTRIES.increment(u64::try_from(entries.len()).unwrap_or(u64::MAX));

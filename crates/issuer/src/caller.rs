@@ -313,7 +313,7 @@ impl Issuer {
         let Some(actor) = &token.actor else {
             return Ok(VerifiedToken { principal, scopes, acting: None, token, id, kept_until, family });
         };
-        let acting = self.acting_now(&entry, &actor.subject, &principal, &scopes).await?;
+        let acting = self.acting_now(&entry, actor, &principal, &scopes, now).await?;
         let (acting, scopes) = acting.ok_or_else(|| invalid("whoever it lets act may not act"))?;
         Ok(VerifiedToken { principal, scopes, acting: Some(acting), token, id, kept_until, family })
     }

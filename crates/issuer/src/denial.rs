@@ -79,7 +79,7 @@ impl Issuer {
                 {
                     detail.insert("not_written_before".into(), json!(unwritten));
                 }
-                self.recorder.record(tenant, Entry { draft, token: None, used: None }).await
+                self.recorder.record(tenant, Entry { draft, token: None }).await
             }
         }
     }

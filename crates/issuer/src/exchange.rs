@@ -276,7 +276,7 @@ impl Issuer {
             issued_at: minted.issued_at,
             expires_at: minted.expires_at,
         };
-        let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
+        let written = Entry { draft, token: Some(token) };
         self.recorder.record(entry.tenant, written).await?;
         let expires_in = minted.expires_in();
         let scope = Some(scope).filter(|scope| !scope.is_empty());
@@ -293,7 +293,7 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Failure {
         let draft = self.exchange_draft(&verified.entry, Outcome::Refused, request, json!({ "reason": reason }), now);
-        match self.recorder.record(verified.entry.tenant, Entry { draft, token: None, used: None }).await {
+        match self.recorder.record(verified.entry.tenant, Entry { draft, token: None }).await {
             Ok(_) => refusal.into(),
             Err(failure) => failure,
         }
@@ -352,7 +352,7 @@ impl Issuer {
             expires_at: minted.expires_at,
         };
         let expires_in = minted.expires_in();
-        let written = Entry { draft, token: Some(token), used: Some((entry.key.id.clone(), now)) };
+        let written = Entry { draft, token: Some(token) };
         let refresh_token = match opening {
             Some((token, opening)) => {
                 self.open_login(entry.tenant, written, opening).await?;
@@ -520,7 +520,7 @@ impl Issuer {
         }
         if let Some(entry) = of {
             let draft = self.exchange_draft(&entry, Outcome::Refused, request, json!({ "reason": reason }), now);
-            self.recorder.record(entry.tenant, Entry { draft, token: None, used: None }).await?;
+            self.recorder.record(entry.tenant, Entry { draft, token: None }).await?;
         }
         Ok(Refusal::InvalidPair)
     }

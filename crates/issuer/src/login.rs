@@ -176,7 +176,7 @@ impl Issuer {
         let draft = Draft { target: format!("family:{id}"), ..draft };
         let came_from = opening.came_from.map(|login| ConnectionLogin { id: id.0, ..login });
         let opening = Opening { family: Some(kept), came_from, ..opening };
-        self.open_login(tenant.tenant.id, Entry { draft, token: Some(row), used: None }, opening).await?;
+        self.open_login(tenant.tenant.id, Entry { draft, token: Some(row) }, opening).await?;
         Ok(tokens)
     }
 
@@ -281,7 +281,7 @@ impl Issuer {
             address: request.address,
             detail: json!({ "reason": reason }),
         };
-        self.recorder.record(id, Entry { draft, token: None, used: None }).await?;
+        self.recorder.record(id, Entry { draft, token: None }).await?;
         Err(Refusal::WrongLogin.into())
     }
 

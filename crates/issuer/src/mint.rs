@@ -36,8 +36,8 @@ pub struct Grant<'a> {
     pub username: Option<&'a str>,
     /// The person's roles; `None` for tokens that are not about a person.
     pub roles: Option<&'a [String]>,
-    /// `act.sub`: who acts for the subject (RFC 8693 §4.1).
-    pub actor: Option<&'a str>,
+    /// `act`: who acts for the subject (RFC 8693 §4.1).
+    pub actor: Option<Act<'a>>,
     /// What it allows.
     pub scope: &'a ScopeSet,
     /// Networks that it may be used from; empty is everywhere.
@@ -108,9 +108,23 @@ struct Claims<'a> {
     act: Option<Act<'a>>,
 }
 
-#[derive(Serialize)]
-struct Act<'a> {
-    sub: &'a str,
+/// Who acts, and what that stands on.
+#[derive(Clone, Copy, Serialize)]
+pub struct Act<'a> {
+    /// The person or application.
+    pub sub: &'a str,
+    /// The key that the actor proved itself with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<&'a KeyId>,
+    /// The login that the actor's own token came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sid: Option<FamilyId>,
+    /// The key of the client that asked, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key_id: Option<&'a KeyId>,
+    /// The scope by which it acts, where the subject did not let it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub right: Option<&'a str>,
 }
 
 /// Signs what was granted. Ed25519 needs no randomness of its own: the same claims give the same token.
@@ -134,7 +148,7 @@ pub fn mint(signer: &Signer, grant: &Grant<'_>, now: DateTime<Utc>, random: &Ran
         scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
         allowed_ips: grant.allowed_ips,
         narrowed: grant.narrowed,
-        act: grant.actor.map(|sub| Act { sub }),
+        act: grant.actor,
     };
     let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
     Ok(minted(signed(signer, signer.header(), &claims)?, id, iat, exp))

@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use claviger_store::audit::{Batch, Head, TokenRow};
-use claviger_store::id::{KeyId, TenantId};
+use claviger_store::id::TenantId;
 use claviger_store::{Scribe, Store, StoreError, TRACES, Tx};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
@@ -27,9 +26,7 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 512;
 /// How long a request waits for its record.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A key's last use is kept to the minute.
-const USE_KEPT_EVERY: Duration = Duration::from_secs(60);
-/// Tenants and keys that the writer remembers something about.
+/// Tenants that the writer remembers something about.
 const REMEMBERED: usize = 10_000;
 
 /// Something to be written before its answer leaves.
@@ -48,12 +45,11 @@ pub(crate) enum What {
     Rotation(Box<Rotation>),
 }
 
-/// An entry of the trail, the token that was issued, and the key that was used.
+/// An entry of the trail, and the token that was issued.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) draft: Draft,
     pub(crate) token: Option<TokenRow>,
-    pub(crate) used: Option<(KeyId, DateTime<Utc>)>,
 }
 
 /// What came of a deed, once it is durable.
@@ -82,7 +78,7 @@ impl Recorder {
     pub(crate) fn start(store: Store, key: Arc<ChainKey>, random: Random) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let (scribe, store) = (store.scribe(), store.aside_replanned(2));
-        tokio::spawn(Writer { store, scribe, key, random, heads: HashMap::new(), last_uses: HashMap::new() }.run(waiting));
+        tokio::spawn(Writer { store, scribe, key, random, heads: HashMap::new() }.run(waiting));
         Self { queue }
     }
 
@@ -120,7 +116,6 @@ struct Writer {
     random: Random,
     /// Where each chain was when we last wrote it: right unless somebody else wrote since.
     heads: HashMap<TenantId, Head>,
-    last_uses: HashMap<KeyId, Instant>,
 }
 
 /// Deeds of one tenant, in the order in which they came.
@@ -159,9 +154,6 @@ impl Writer {
             if self.heads.len() > REMEMBERED {
                 self.heads.clear();
             }
-            if self.last_uses.len() > REMEMBERED {
-                self.last_uses.clear();
-            }
         }
     }
 
@@ -182,7 +174,7 @@ impl Writer {
             let mut tx = self.store.begin().await?;
             let mut moved = Vec::new();
             for (tenant, deeds) in &*tenants {
-                let written = write_locked(&self.key, &self.random, &mut tx, *tenant, deeds, &mut self.last_uses).await?;
+                let written = write_locked(&self.key, &self.random, &mut tx, *tenant, deeds).await?;
                 moved.push((*tenant, written));
             }
             tx.commit().await.map_err(Failed::Unknown)?;
@@ -228,10 +220,10 @@ impl Writer {
         if let Some(believed) = self.heads.get(&tenant)
             && let Some(entries) = plain(deeds)
         {
-            let rows = Rows::of(entries.iter().copied(), &mut self.last_uses);
+            let tokens = tokens_of(entries.iter().copied());
             let drafts = entries.iter().map(|entry| entry.draft.clone());
             let (chained, next) = self.key.extend(tenant, believed, drafts, &self.random);
-            let batch = Batch { expected: believed, head: &next, entries: &chained, tokens: &rows.tokens, used: &rows.used };
+            let batch = Batch { expected: believed, head: &next, entries: &chained, tokens: &tokens };
             if self.scribe.record(tenant, &batch).await? {
                 AUDIT_ENTRIES.increment(u64::try_from(chained.len()).unwrap_or(u64::MAX));
                 return Ok((Some(next), deeds.iter().map(|_| Recorded::Written).collect()));
@@ -239,7 +231,7 @@ impl Writer {
         }
         in_time(async {
             let mut tx = self.store.begin_in(tenant).await?;
-            let written = write_locked(&self.key, &self.random, &mut tx, tenant, deeds, &mut self.last_uses).await?;
+            let written = write_locked(&self.key, &self.random, &mut tx, tenant, deeds).await?;
             tx.commit().await.map_err(Failed::Unknown)?;
             Ok(written)
         })
@@ -271,7 +263,6 @@ async fn write_locked(
     tx: &mut Tx,
     tenant: TenantId,
     deeds: &[Waiting],
-    last_uses: &mut HashMap<KeyId, Instant>,
 ) -> Result<(Option<Head>, Vec<Recorded>), StoreError> {
     let mut tx = tx.tenant(tenant).await?;
     let mut openings = Vec::new();
@@ -314,9 +305,9 @@ async fn write_locked(
     if !key.holds(tenant, &head) {
         return Err(impossible(FORGED));
     }
-    let rows = Rows::of(&entries, last_uses);
+    let tokens = tokens_of(&entries);
     let (chained, next) = key.extend(tenant, &head, entries.iter().map(|entry| entry.draft.clone()), random);
-    let batch = Batch { expected: &head, head: &next, entries: &chained, tokens: &rows.tokens, used: &rows.used };
+    let batch = Batch { expected: &head, head: &next, entries: &chained, tokens: &tokens };
     match tx.record(&batch).await? {
         true => {
             AUDIT_ENTRIES.increment(u64::try_from(chained.len()).unwrap_or(u64::MAX));
@@ -326,29 +317,9 @@ async fn write_locked(
     }
 }
 
-/// What goes with the entries.
-struct Rows {
-    tokens: Vec<TokenRow>,
-    used: Vec<(KeyId, DateTime<Utc>)>,
-}
-
-impl Rows {
-    /// The last use of each key, unless one was kept a moment ago.
-    fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>, last_uses: &mut HashMap<KeyId, Instant>) -> Self {
-        let now = Instant::now();
-        let mut tokens = Vec::new();
-        let mut uses: BTreeMap<&KeyId, DateTime<Utc>> = BTreeMap::new();
-        for entry in entries {
-            tokens.extend(entry.token.clone());
-            if let Some((key, at)) = &entry.used
-                && last_uses.get(key).is_none_or(|kept| now.duration_since(*kept) >= USE_KEPT_EVERY)
-            {
-                uses.insert(key, *at);
-            }
-        }
-        last_uses.extend(uses.keys().map(|key| ((*key).clone(), now)));
-        Self { tokens, used: uses.into_iter().map(|(key, at)| (key.clone(), at)).collect() }
-    }
+/// The tokens that go with the entries.
+fn tokens_of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<TokenRow> {
+    entries.into_iter().filter_map(|entry| entry.token.clone()).collect()
 }
 
 fn impossible(what: &str) -> StoreError {

@@ -202,7 +202,7 @@ impl Rotation {
             }
             Decided::Refused(_) => return None,
         };
-        Some(Entry { draft, token, used: None })
+        Some(Entry { draft, token })
     }
 }
 

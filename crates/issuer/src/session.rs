@@ -131,7 +131,7 @@ impl Issuer {
             came_from: opening.came_from.map(|login| ConnectionLogin { id: id.0, ..login }),
             ..opening
         };
-        self.open_login(tenant, Entry { draft, token: None, used: None }, opening).await?;
+        self.open_login(tenant, Entry { draft, token: None }, opening).await?;
         Ok((SecretString::from(URL_SAFE_NO_PAD.encode(cookie.bytes.as_slice())), rule.absolute))
     }
 

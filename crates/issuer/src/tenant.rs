@@ -1,10 +1,16 @@
 //! Tenants: made with their signing key and audit chain, disabled, ended.
 
-use claviger_store::id::TenantId;
+use chrono::{DateTime, Utc};
+use claviger_store::Tx;
+use claviger_store::api_key::NewKey;
+use claviger_store::id::{ApplicationId, Owner, TenantId};
 use claviger_store::tenant::Tenant;
 use serde_json::json;
 
-use crate::audit::{Actor, append};
+use crate::audit::{Actor, Draft, append};
+use crate::key::MadeKey;
+use crate::rights::TENANT_ADMIN;
+use crate::secret::{new_key_id, new_secret};
 use crate::settings::TenantSettings;
 use crate::{Failure, Fault, Issuer, Refusal};
 
@@ -61,13 +67,70 @@ impl Issuer {
     /// Makes a tenant.
     pub async fn create_tenant(&self, actor: &Actor, new: NewTenant) -> Result<Tenant, Failure> {
         let now = self.clock.now();
+        let id = TenantId(self.random.uuid_at(now));
+        let mut tx = self.store.begin_in(id).await?;
+        let tenant = self.create_tenant_in(&mut tx, id, actor, new, now, Vec::new()).await?;
+        tx.commit().await?;
+        Ok(tenant)
+    }
+
+    /// Makes a tenant and its first key: of an application `admin`, with the role [`TENANT_ADMIN`].
+    ///
+    /// Nobody gives what they do not hold, and who manages tenants holds nothing within one. But here is nothing yet that
+    /// anybody holds: the key is part of what is made, for whomever it is made for. Of a tenant that exists, no platform admin
+    /// gets a key.
+    pub async fn create_tenant_with_admin(&self, actor: &Actor, new: NewTenant) -> Result<(Tenant, MadeKey), Failure> {
+        const NAME: &str = "admin";
+        let now = self.clock.now();
+        let id = TenantId(self.random.uuid_at(now));
+        let application = ApplicationId(self.random.uuid_at(now));
+        let owner = Owner::Application(application);
+        let expires_at = new.settings.keys().end(None, now)?;
+        let brand = &self.settings.brand;
+        let key = new_key_id(brand, &self.random).ok_or_else(|| Fault::Internal("the brand makes no key id".into()))?;
+        let secret = new_secret(brand, &self.random);
+        let kept = self.peppers.keep(&key, &secret).ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
+        let detail = json!({ "owner": owner.to_string(), "scopes": [], "roles": [TENANT_ADMIN], "imported": false });
+        let deeds = vec![
+            actor.did("application.create", format!("application:{application}"), json!({ "name": NAME }), now),
+            actor.did("key.create", format!("key:{key}"), detail, now),
+        ];
+        let mut tx = self.store.begin_in(id).await?;
+        let tenant = self.create_tenant_in(&mut tx, id, actor, new, now, deeds).await?;
+        let mut scoped = tx.tenant(id).await?;
+        scoped.create_application(application, NAME, None, now).await?;
+        let new = NewKey {
+            id: &key,
+            name: NAME,
+            owner,
+            scopes: &[],
+            roles: &[TENANT_ADMIN.to_owned()],
+            token_lifetime: None,
+            refresh: false,
+            expires_at,
+            created_by: &actor.name,
+        };
+        scoped.create_key(&new, &kept, now).await?;
+        let key = scoped.key(&key).await?.ok_or_else(|| Fault::Internal("a new key is not there".into()))?;
+        tx.commit().await?;
+        Ok((tenant, MadeKey { key, secret }))
+    }
+
+    /// Makes a tenant in a transaction, and writes down what else is made with it.
+    async fn create_tenant_in(
+        &self,
+        tx: &mut Tx,
+        id: TenantId,
+        actor: &Actor,
+        new: NewTenant,
+        now: DateTime<Utc>,
+        more: Vec<Draft>,
+    ) -> Result<Tenant, Failure> {
         let NewTenant { slug, name, settings } = new;
         let name = name.unwrap_or_else(|| slug.clone());
         check_slug(&slug)?;
         check_name("name", &name)?;
         settings.check()?;
-        let id = TenantId(self.random.uuid_at(now));
-        let mut tx = self.store.begin_in(id).await?;
         let mut scoped = tx.tenant(id).await?;
         match scoped.create_tenant(&slug, &name, &as_json(&settings)?, now).await {
             Err(error) if error.unique_violation().is_some() => {
@@ -80,9 +143,9 @@ impl Issuer {
         let made = actor.did("tenant.create", format!("tenant:{id}"), json!({ "slug": slug }), now);
         let first_key =
             actor.did("signing_key.create", format!("signing_key:{}", key.kid()), json!({ "algorithm": "EdDSA" }), now);
-        append(&mut scoped, id, &self.chain_key, &self.random, [made, first_key]).await?;
+        let deeds = [made, first_key].into_iter().chain(more).collect::<Vec<_>>();
+        append(&mut scoped, id, &self.chain_key, &self.random, deeds).await?;
         let tenant = tx.any_tenant().tenant_by_id(id).await?;
-        tx.commit().await?;
         tenant.ok_or_else(|| Fault::Internal("a new tenant is not there".into()).into())
     }
 

@@ -8,7 +8,8 @@
 //!                                        tenant lets them, and who says why             actor holds too
 //! ```
 //!
-//! The token names both (`sub`, `act.sub`), ends with whatever it stands on, manages nothing and is no ground for another.
+//! The token names both (`sub`, `act.sub`) and what it stands on (`act.key_id`, `act.sid`, `act.right`), ends with any of these,
+//! manages nothing and is no ground for another.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::caller::{For, Person, Principal, VerifiedToken};
 use crate::denial::Why;
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
-use crate::mint::{Grant, mint};
+use crate::mint::{Act, Grant, mint};
 use crate::record::Entry;
 use crate::resource::audience;
 use crate::rights;
@@ -85,6 +86,10 @@ struct ActingNow {
     principal: Principal,
     scopes: ScopeSet,
     ends: Option<i64>,
+    /// The login that its token came from.
+    family: Option<FamilyId>,
+    /// The client that asked in its place.
+    client: Option<KeyId>,
 }
 
 /// What is lent.
@@ -96,6 +101,8 @@ struct Loan {
     family: Option<FamilyId>,
     ends: Option<i64>,
     action: &'static str,
+    /// By which scope, where the subject did not let it.
+    right: Option<&'static str>,
 }
 
 impl Issuer {
@@ -144,7 +151,7 @@ impl Issuer {
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Result<Lent, Failure> {
-        let Loan { subject, key, family, ends, action, .. } = loan;
+        let Loan { subject, key, family, ends, action, right, scopes: _ } = loan;
         let client_id = match &actor.principal {
             Principal::Key(key) => key.client_id(),
             Principal::Person(_) => crate::refresh::OWN_CLIENT.to_owned(),
@@ -165,7 +172,16 @@ impl Issuer {
             family,
             username: subject.username(),
             roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
-            actor: Some(&acting.subject),
+            actor: Some(Act {
+                sub: &acting.subject,
+                key_id: match &actor.principal {
+                    Principal::Key(key) => Some(&key.entry.key.id),
+                    Principal::Person(_) => None,
+                },
+                sid: actor.family,
+                client_key_id: actor.client.as_ref(),
+                right,
+            }),
             scope: &scopes,
             allowed_ips,
             narrowed: true,
@@ -201,7 +217,13 @@ impl Issuer {
             address: request.address,
             detail: json!({ "how": "token", "scope": scopes.to_string(), "why": reason }),
         };
-        self.recorder.record(tenant.tenant.id, Entry { draft, token: Some(row), used: None }).await?;
+        self.recorder.record(tenant.tenant.id, Entry { draft, token: Some(row) }).await?;
+        // The client has proved itself, and so has a key that is lent: that was a use. Here it is a token of theirs.
+        for principal in [&actor.principal, &subject] {
+            if let Principal::Key(key) = principal {
+                self.note_use(tenant.tenant.id, &key.entry.key.id, request, now);
+            }
+        }
         let scope = Some(scopes.to_string()).filter(|scope| !scope.is_empty());
         Ok(Lent { expires_in: minted.expires_in().unwrap_or_default(), jwt: minted.jwt, scope })
     }
@@ -215,17 +237,20 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Result<ActingNow, Failure> {
         match (token, client) {
-            (Some(token), _) => {
-                let VerifiedToken { principal, scopes, acting, token, .. } = self.exchanged(tenant, &token, For::Us, now).await?;
+            (Some(token), client) => {
+                let VerifiedToken { principal, scopes, acting, token, family, .. } =
+                    self.exchanged(tenant, &token, For::Us, now).await?;
+                let client = client.map(|key| key.entry.key.id.clone());
                 match acting {
                     // Nobody who acts for another lets a third act.
                     Some(_) => Err(Refusal::NotExchangeable("the actor acts for another already").into()),
-                    None => Ok(ActingNow { principal, scopes, ends: token.expires_at }),
+                    None => Ok(ActingNow { principal, scopes, ends: token.expires_at, family, client }),
                 }
             }
             (None, Some(key)) => {
                 let ends = key.entry.key.expires_at.map(|end| end.timestamp());
-                Ok(ActingNow { scopes: key.scopes().clone(), principal: Principal::Key(key), ends })
+                let scopes = key.scopes().clone();
+                Ok(ActingNow { scopes, principal: Principal::Key(key), ends, family: None, client: None })
             }
             (None, None) => Err(Refusal::Unauthenticated.into()),
         }
@@ -267,7 +292,15 @@ impl Issuer {
         };
         // As the token says, and as it still holds.
         let scopes = without_management(&scopes.intersection(&ScopeSet::kept(&token.scope)));
-        Ok(Loan { subject: principal, scopes, key, family, ends: token.expires_at, action: "token.exchange" })
+        Ok(Loan {
+            subject: principal,
+            scopes,
+            key,
+            family,
+            ends: token.expires_at,
+            action: "token.exchange",
+            right: Some(TOKENS_EXCHANGE),
+        })
     }
 
     async fn lend_key(
@@ -288,7 +321,7 @@ impl Issuer {
         let scopes = may_impersonate(tenant, &actor.principal, &actor.scopes, &key).map_err(refused)?;
         let id = key.entry.key.id.clone();
         let ends = key.entry.key.expires_at.map(|end| end.timestamp());
-        Ok(Loan { subject: Principal::Key(key), scopes, key: Some(id), family: None, ends, action: "impersonate" })
+        Ok(Loan { subject: Principal::Key(key), scopes, key: Some(id), family: None, ends, action: "impersonate", right: None })
     }
 
     async fn lend_person(
@@ -326,7 +359,7 @@ impl Issuer {
             return Err(Refusal::InsufficientScope(more).into());
         }
         let subject = Principal::Person(Person { tenant: tenant.clone(), owner, login: None });
-        Ok(Loan { subject, scopes, key: None, family: None, ends: None, action: "impersonate" })
+        Ok(Loan { subject, scopes, key: None, family: None, ends: None, action: "impersonate", right: Some(USERS_IMPERSONATE) })
     }
 
     async fn record_refusal(

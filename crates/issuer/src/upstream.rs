@@ -248,7 +248,7 @@ impl Issuer {
             address: request.address,
             detail: json!({ "reason": reason, "how": "upstream", "connection": connection.row.id }),
         };
-        self.recorder.record(tenant, Entry { draft, token: None, used: None }).await
+        self.recorder.record(tenant, Entry { draft, token: None }).await
     }
 
     async fn finish(&self, returned: &Returned<'_>, connection: &ConnectionEntry, oidc: &Oidc) -> Result<Arrived, Failure> {

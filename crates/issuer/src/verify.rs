@@ -289,7 +289,7 @@ impl Issuer {
                 address: request.address,
                 detail: json!({ "how": "verify", "scope": allowed.scopes.to_string() }),
             };
-            self.recorder.record(tenant.tenant.id, Entry { draft, token: None, used: None }).await?;
+            self.recorder.record(tenant.tenant.id, Entry { draft, token: None }).await?;
         }
         Ok(Ok(allowed))
     }

@@ -78,8 +78,6 @@ pub struct Batch<'a> {
     pub entries: &'a [Entry],
     /// Tokens issued.
     pub tokens: &'a [TokenRow],
-    /// Keys used.
-    pub used: &'a [(KeyId, DateTime<Utc>)],
 }
 
 impl TenantTx<'_> {
@@ -114,13 +112,13 @@ impl TenantTx<'_> {
     /// Records a batch if the head is where it is expected, in one statement. False, with nothing written, when
     /// somebody else moved the head.
     pub async fn record(&mut self, batch: &Batch<'_>) -> Result<bool, StoreError> {
-        let Batch { expected, head, entries, tokens, used } = batch;
+        let Batch { expected, head, entries, tokens } = batch;
         let column = |of: fn(&Entry) -> &str| entries.iter().map(of).collect::<Vec<_>>();
         let bytes = |of: fn(&Entry) -> &[u8]| entries.iter().map(of).collect::<Vec<_>>();
         let moved = sqlx::query_scalar!(
             r#"WITH head AS (
                    UPDATE audit_heads SET seq = $3, hash = $4, mac = $5
-                    WHERE tenant_id = $1 AND seq = $2 AND mac = $27
+                    WHERE tenant_id = $1 AND seq = $2 AND mac = $25
                 RETURNING seq
                ), entries AS (
                    INSERT INTO audit_entries (tenant_id, seq, at, action, outcome, actor, subject, target, request_id,
@@ -135,13 +133,7 @@ impl TenantTx<'_> {
                    SELECT $1, t.*
                      FROM head,
                           unnest($19::uuid[], $20::text[], $21::text[], $22::text[], $23::timestamptz[],
-                                 $24::timestamptz[], $28::uuid[]) AS t
-               ), used AS (
-                   INSERT INTO api_key_usage (tenant_id, key_id, last_used_at)
-                   SELECT $1, u.*
-                     FROM head, unnest($25::text[], $26::timestamptz[]) AS u
-                   ON CONFLICT (tenant_id, key_id) DO UPDATE
-                      SET last_used_at = greatest(api_key_usage.last_used_at, excluded.last_used_at)
+                                 $24::timestamptz[], $26::uuid[]) AS t
                )
                SELECT count(*) AS "moved!" FROM head"#,
             self.tenant.0,
@@ -168,8 +160,6 @@ impl TenantTx<'_> {
             tokens.iter().map(|t| t.scope.as_str()).collect::<Vec<_>>() as _,
             &tokens.iter().map(|t| t.issued_at).collect::<Vec<_>>(),
             &tokens.iter().map(|t| t.expires_at).collect::<Vec<_>>(),
-            used.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>() as _,
-            &used.iter().map(|(_, at)| *at).collect::<Vec<_>>(),
             expected.mac,
             tokens.iter().map(|t| t.family.map(|family| family.0)).collect::<Vec<_>>() as _,
         )

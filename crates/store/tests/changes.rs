@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use claviger_store::api_key::{KeptSecret, SecretMac};
+use claviger_store::api_key::{KeptSecret, KeyUse, SecretMac};
 use claviger_store::audit::Batch;
 use claviger_store::change::{Change, ChangeListener, Sweep};
 use claviger_store::id::{ApplicationId, Owner, TenantId, UserId};
@@ -283,10 +283,13 @@ async fn a_use_of_a_key_is_no_change_of_it() {
     let mut superuser = database.superuser().await;
     let before = number(&mut superuser, "SELECT count(*) FROM changes").await;
     let mut tx = store.begin_in(furnished.tenant).await.unwrap();
-    let (before_it, head, entries, used) = (head(1), head(2), [entry(2, now())], [(furnished.key.clone(), now() + SECOND)]);
+    let (before_it, head, entries) = (head(1), head(2), [entry(2, now())]);
     let tokens = [token(&furnished.key, now() + TimeDelta::minutes(5))];
-    let batch = Batch { expected: &before_it, head: &head, entries: &entries, tokens: &tokens, used: &used };
-    assert!(tx.tenant(furnished.tenant).await.unwrap().record(&batch).await.unwrap());
+    let batch = Batch { expected: &before_it, head: &head, entries: &entries, tokens: &tokens };
+    let used = KeyUse { at: now() + SECOND, network: None, agent: None };
+    let mut scoped = tx.tenant(furnished.tenant).await.unwrap();
+    assert!(scoped.record(&batch).await.unwrap());
+    scoped.write_key_uses(&[(furnished.key.clone(), used)]).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(number(&mut superuser, "SELECT count(*) FROM changes").await, before);
 }

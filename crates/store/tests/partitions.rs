@@ -70,7 +70,7 @@ fn longest() -> TimeDelta {
 async fn record(store: &Store, furnished: &Furnished, seq: i64, tokens: &[TokenRow]) -> Result<bool, StoreError> {
     let mut tx = store.begin_in(furnished.tenant).await?;
     let (before, head, entries) = (head(seq), head(seq + 1), [entry(seq + 1, now())]);
-    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens, used: &[] };
+    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens };
     let recorded = tx.tenant(furnished.tenant).await?.record(&batch).await?;
     tx.commit().await?;
     Ok(recorded)
@@ -246,7 +246,7 @@ async fn making_a_week_does_not_wait_for_those_who_insert() {
     let mut tx = store.begin_in(furnished.tenant).await.unwrap();
     let (before, head, entries) = (head(1), head(2), [entry(2, now)]);
     let tokens = [token(&furnished.key, now + TimeDelta::minutes(5))];
-    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens: &tokens, used: &[] };
+    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens: &tokens };
     assert!(tx.tenant(furnished.tenant).await.unwrap().record(&batch).await.unwrap());
     // The server's statements give up after two seconds.
     assert_eq!(store.ensure_token_partitions(now + TimeDelta::days(14)).await.unwrap(), 2);

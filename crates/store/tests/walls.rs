@@ -14,7 +14,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
-use claviger_store::api_key::{KEY_ID_TAKEN, KeptSecret, SecretMac};
+use claviger_store::api_key::{KEY_ID_TAKEN, KeptSecret, KeyUse, SecretMac};
 use claviger_store::audit::{Batch, Filter, Order, Page};
 use claviger_store::id::{ApplicationId, FamilyId, Owner, SessionId, TenantId, UserId};
 use claviger_store::session::NewSession;
@@ -798,8 +798,9 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
     assert!(of_a.set_tenant_disabled(by).await.unwrap());
     of_a.update_tenant("mine", &serde_json::json!({})).await.unwrap();
     let (first, head, entries, tokens) = (head(1), head(2), [entry(2, now)], [token(&b.key, now + TimeDelta::minutes(10))]);
-    let used = [(b.key.clone(), now + TimeDelta::days(1))];
-    let batch = Batch { expected: &first, head: &head, entries: &entries, tokens: &tokens, used: &used };
+    let used = KeyUse { at: now + TimeDelta::days(1), network: None, agent: None };
+    of_a.write_key_uses(&[(b.key.clone(), used)]).await.unwrap();
+    let batch = Batch { expected: &first, head: &head, entries: &entries, tokens: &tokens };
     assert!(of_a.record(&batch).await.unwrap());
     assert!(of_a.delete_tenant(now, "operator:test").await.unwrap());
     tx.commit().await.unwrap();

@@ -73,6 +73,14 @@ pub struct StatusPlace {
 pub struct Actor {
     /// `act.sub`, never empty.
     pub subject: String,
+    /// `act.key_id`: the key that the actor proved itself with.
+    pub key_id: Option<String>,
+    /// `act.sid`: the login that the actor's own token came from.
+    pub session: Option<String>,
+    /// `act.client_key_id`: the key of the client that asked for the token, where that is another.
+    pub client_key_id: Option<String>,
+    /// `act.right`: the scope by which the actor acts, where the subject did not let it.
+    pub right: Option<String>,
 }
 
 impl AccessToken {
@@ -218,10 +226,14 @@ fn actor(claims: &Members<'_>) -> Result<Option<Actor>, Rejection> {
     let Some(act) = claims.object("act").map_err(|WrongType| refused)? else {
         return Ok(None);
     };
-    match text(&act, "sub") {
-        Ok(Some(subject)) => Ok(Some(Actor { subject })),
-        Ok(None) | Err(_) => Err(refused),
-    }
+    let member = |name| text(&act, name).map_err(|_| refused);
+    Ok(Some(Actor {
+        subject: member("sub")?.ok_or(refused)?,
+        key_id: member("key_id")?,
+        session: member("sid")?,
+        client_key_id: member("client_key_id")?,
+        right: member("right")?,
+    }))
 }
 
 #[cfg(test)]

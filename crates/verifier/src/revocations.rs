@@ -192,8 +192,18 @@ impl Revocations {
             ("jti", Some(token.token_id.as_str())),
             ("tid", token.tenant.as_deref()),
         ];
+        // What lets somebody act for another ends with either.
+        let acting = token.actor.iter().flat_map(|actor| {
+            [
+                ("sid", actor.session.as_deref()),
+                ("key_id", actor.key_id.as_deref()),
+                ("key_id", actor.client_key_id.as_deref()),
+                ("sub", Some(actor.subject.as_str())),
+                ("client_id", Some(actor.subject.as_str())),
+            ]
+        });
         self.live.len() > 0
-            && claims.into_iter().any(|(claim, value)| {
+            && claims.into_iter().chain(acting).any(|(claim, value)| {
                 let times = value.and_then(|value| self.live.get(self.hasher.hash_one((claim, value))));
                 times.is_some_and(|times| times.before == u32::MAX || token.issued_at <= i64::from(times.before))
             })
@@ -248,6 +258,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::Actor;
 
     const ISSUER: &str = "https://id.example/t/acme";
     const NOW: i64 = 1_800_000_000;
@@ -310,6 +321,34 @@ mod tests {
             let mut revocations = Revocations::new();
             apply(&mut revocations, &batch(None, 2, false, json!([[claim, "other", null], ["new", value, null]]))).unwrap();
             assert!(!revocations.stops(&token()), "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_token_for_acting_ends_with_the_actor_and_with_whatever_the_actor_used() {
+        let acting = AccessToken {
+            actor: Some(Actor {
+                subject: "agent".into(),
+                key_id: Some("agents-key".into()),
+                session: Some("agents-login".into()),
+                client_key_id: Some("clients-key".into()),
+                right: Some("users:impersonate".into()),
+            }),
+            ..token()
+        };
+        for (claim, value, stops) in [
+            ("sub", "agent", true),
+            ("client_id", "agent", true),
+            ("key_id", "agents-key", true),
+            ("key_id", "clients-key", true),
+            ("sid", "agents-login", true),
+            ("sid", "agents-key", false),
+            ("jti", "agent", false),
+        ] {
+            let mut revocations = Revocations::new();
+            apply(&mut revocations, &batch(None, 1, false, json!([[claim, value, NOW + 60]]))).unwrap();
+            assert_eq!(revocations.stops(&acting), stops, "{claim} {value}");
+            assert!(!revocations.stops(&token()));
         }
     }
 

@@ -23,6 +23,9 @@ const longestSilence = 60 * time.Second
 
 var stopping = []string{"sid", "key_id", "sub", "client_id", "jti", "tid"}
 
+// Whoever acts for another stops with what lets them.
+var acting = [][2]string{{"sub", "sub"}, {"client_id", "sub"}, {"sid", "sid"}, {"key_id", "key_id"}, {"key_id", "client_key_id"}}
+
 type entry struct {
 	until  *float64
 	before *float64
@@ -93,9 +96,18 @@ func (v *Verifier) Verify(text string) (jwt.MapClaims, error) {
 	}
 	v.mutex.RLock()
 	defer v.mutex.RUnlock()
+	var names [][2]string
 	for _, name := range stopping {
 		value, _ := claims[name].(string)
-		if e, ok := v.revoked[[2]string{name, value}]; ok && (e.before == nil || issued <= *e.before) {
+		names = append(names, [2]string{name, value})
+	}
+	act, _ := claims["act"].(map[string]any)
+	for _, one := range acting {
+		value, _ := act[one[1]].(string)
+		names = append(names, [2]string{one[0], value})
+	}
+	for _, name := range names {
+		if e, ok := v.revoked[name]; ok && (e.before == nil || issued <= *e.before) {
 			return nil, errors.New("revoked")
 		}
 	}

@@ -3,6 +3,8 @@ import { createInterface } from "node:readline";
 import { createRemoteJWKSet, jwtVerify } from "jose";
 
 const CLAIMS = ["sid", "key_id", "sub", "client_id", "jti", "tid"];
+// Whoever acts for another stops with what lets them.
+const ACTING = [["sub", "sub"], ["client_id", "sub"], ["sid", "sid"], ["key_id", "key_id"], ["key_id", "client_key_id"]];
 const LONGEST_SILENCE = 60; // seconds without news, after which nothing is accepted
 const now = () => Date.now() / 1000;
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -30,8 +32,10 @@ export class Verifier {
       issuer: this.issuer, audience: this.audience, algorithms: ["EdDSA"], typ: "at+jwt", clockTolerance: 5,
       requiredClaims: ["sub", "exp", "iat", "jti"],
     });
-    for (const name of CLAIMS) {
-      const entry = this.revoked.get(`${name} ${payload[name]}`);
+    const names = CLAIMS.map((name) => [name, payload[name]]);
+    for (const [name, member] of ACTING) names.push([name, payload.act?.[member]]);
+    for (const [name, value] of names) {
+      const entry = this.revoked.get(`${name} ${value}`);
       if (entry && (entry.before === undefined || payload.iat <= entry.before)) throw new Error("revoked");
     }
     if (now() - this.asOf > LONGEST_SILENCE) throw new Error("no news of revocations");

@@ -8,6 +8,8 @@ import urllib.request
 import jwt
 
 CLAIMS = ("sid", "key_id", "sub", "client_id", "jti", "tid")
+# Whoever acts for another stops with what lets them.
+ACTING = (("sub", "sub"), ("client_id", "sub"), ("sid", "sid"), ("key_id", "key_id"), ("key_id", "client_key_id"))
 LONGEST_SILENCE = 60  # seconds without news, after which nothing is accepted
 
 
@@ -41,8 +43,10 @@ class Verifier:
     def verify(self, text):
         claims = self.open(text, "at+jwt", audience=self.audience,
                            options={"require": ["iss", "sub", "aud", "exp", "iat", "jti"]})
-        for name in CLAIMS:
-            entry = self.revoked.get((name, claims.get(name)))
+        act = claims.get("act", {})
+        names = [(name, claims.get(name)) for name in CLAIMS] + [(name, act.get(member)) for name, member in ACTING]
+        for name in names:
+            entry = self.revoked.get(name)
             if entry and (entry["before"] is None or claims["iat"] <= entry["before"]):
                 raise Refused("revoked")
         if time.time() - self.as_of > LONGEST_SILENCE:

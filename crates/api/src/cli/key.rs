@@ -311,8 +311,13 @@ fn text(key: &KeyView) -> String {
 pub(super) fn made_text(made: &MadeKeyView) -> String {
     let (key, secret) = made.parts();
     let ends = key.expires_at.map_or_else(|| "never".to_owned(), |end| end.to_rfc3339());
+    let roles = match key.roles.is_empty() {
+        true => String::new(),
+        false => format!("\nroles       {}", key.roles.join(" ")),
+    };
     format!(
-        "api_key     {}\napi_secret  {secret}\nscopes      {}\nexpires     {ends}\n\nThe secret is kept nowhere: write it down now.",
+        "api_key     {}\napi_secret  {secret}\nscopes      {}{roles}\nexpires     {ends}\n\n\
+         The secret is kept nowhere: write it down now.",
         key.api_key,
         key.scopes.join(" "),
     )

@@ -7,9 +7,10 @@ use claviger_issuer::settings::TenantSettings;
 use claviger_issuer::tenant::{NewTenant, TenantChange};
 
 use super::installation::{not_found, with};
+use super::key::made_text;
 use super::output::Format;
 use crate::config::Config;
-use crate::v1::tenants::TenantView;
+use crate::v1::tenants::{MadeTenantView, TenantView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -26,6 +27,9 @@ pub(super) enum Command {
         /// Settings as JSON, as the API takes them: '{"refresh":{"window":10}}'
         #[arg(long, value_name = "JSON")]
         settings: Option<String>,
+        /// Make its first key too, of an application `admin`, and print its secret, this once
+        #[arg(long)]
+        admin_key: bool,
     },
     /// Change a tenant's name or settings
     Set {
@@ -71,10 +75,14 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
             issuer.change_tenant(&actor, slug, change).await.map_err(not_found(&format!("tenant `{slug}`")))
         };
         let tenant = match command {
-            Command::Create { slug, name, token_lifetime, settings } => {
+            Command::Create { slug, name, token_lifetime, settings, admin_key } => {
                 let mut settings = parse(settings.as_deref())?.unwrap_or_default();
                 settings.token_lifetime = token_lifetime.or(settings.token_lifetime);
-                issuer.create_tenant(&actor, NewTenant { slug, name, settings }).await?
+                let made = MadeTenantView::make(issuer, &actor, NewTenant { slug, name, settings }, admin_key).await?;
+                return output.print(&made, |made| match &made.admin_key {
+                    Some(key) => format!("{}\n\n{}", text(&made.tenant), made_text(key)),
+                    None => text(&made.tenant),
+                });
             }
             Command::Set { slug, name, settings } => {
                 let change = TenantChange { name, settings: parse(settings.as_deref())?, disabled: None };

@@ -227,7 +227,7 @@ pub(crate) struct KeyView {
     #[schema(example = json!(["events:read", "events:write"]))]
     pub(crate) scopes: Vec<String>,
     /// Roles whose scopes it was given too.
-    roles: Vec<String>,
+    pub(crate) roles: Vec<String>,
     /// Whom it may say that it acts for.
     #[serde(skip_serializing_if = "Option::is_none")]
     act_as: Option<Vec<String>>,

@@ -3,8 +3,9 @@
 use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
-use claviger_issuer::Issuer;
+use claviger_issuer::audit::Actor;
 use claviger_issuer::tenant::{NewTenant, TenantChange};
+use claviger_issuer::{Failure, Issuer};
 use claviger_store::tenant::Tenant;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,6 +15,7 @@ use crate::body::{Asked, Body, Object};
 use crate::caller::{Caller, TenantsRead, TenantsWrite};
 use crate::page::{Page, PageQuery};
 use crate::problem::Answered;
+use crate::v1::keys::MadeKeyView;
 use crate::v1::settings::SettingsIn;
 
 /// A tenant to be made.
@@ -29,6 +31,9 @@ pub(crate) struct TenantIn {
     /// Its settings.
     #[schema(value_type = Option<SettingsIn>)]
     settings: Option<Object<SettingsIn>>,
+    /// Whether its first key is made too: of an application `admin`, with the role `tenant-admin`.
+    #[serde(default)]
+    admin_key: bool,
 }
 
 /// What to change of a tenant; what is absent stays.
@@ -70,13 +75,36 @@ impl From<Tenant> for TenantView {
     }
 }
 
+/// A tenant, with its first key where that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MadeTenantView {
+    #[serde(flatten)]
+    pub(crate) tenant: TenantView,
+    /// The secret in it is shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) admin_key: Option<MadeKeyView>,
+}
+
+impl MadeTenantView {
+    /// Makes a tenant, with its first key or without.
+    pub(crate) async fn make(issuer: &Issuer, actor: &Actor, new: NewTenant, admin_key: bool) -> Result<Self, Failure> {
+        match admin_key {
+            true => {
+                let (tenant, key) = issuer.create_tenant_with_admin(actor, new).await?;
+                Ok(Self { tenant: tenant.into(), admin_key: Some(key.into()) })
+            }
+            false => Ok(Self { tenant: issuer.create_tenant(actor, new).await?.into(), admin_key: None }),
+        }
+    }
+}
+
 /// Make a tenant
 #[utoipa::path(
     tag = "Tenants",
     operation_id = "createTenant",
     request_body = TenantIn,
     responses(
-        (status = 201, description = "The tenant, with its signing key and audit trail", body = TenantView),
+        (status = 201, description = "The tenant, with its signing key and audit trail", body = MadeTenantView),
         (status = 409, description = "The slug is taken", body = crate::problem::Problem),
         (status = 422, description = "A field is wrong", body = crate::problem::Problem),
     ),
@@ -84,10 +112,9 @@ impl From<Tenant> for TenantView {
 )]
 #[post("/v1/tenants")]
 pub(crate) async fn create(caller: Caller<TenantsWrite>, issuer: Data<Issuer>, body: Body<TenantIn>) -> Answered<HttpResponse> {
-    let TenantIn { slug, name, settings } = body.take()?;
+    let TenantIn { slug, name, settings, admin_key } = body.take()?;
     let new = NewTenant { slug, name, settings: settings.map(Into::into).unwrap_or_default() };
-    let tenant = issuer.create_tenant(&caller.actor(), new).await?;
-    Ok(HttpResponse::Created().json(TenantView::from(tenant)))
+    Ok(HttpResponse::Created().json(MadeTenantView::make(&issuer, &caller.actor(), new, admin_key).await?))
 }
 
 /// List tenants

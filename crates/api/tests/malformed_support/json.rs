@@ -151,7 +151,8 @@ impl Maker<'_> {
                 pick(random, &["keys:read", "keys:read users:read", "", " ", "events:read", "\u{0}", "keys:read\tx"]).to_owned()
             }
             "expires_at" => pick(random, &DATES).to_owned(),
-            "import" => format!("imported-{}:{}", word(random), word(random).repeat(2)),
+            "api_key" => format!("imported-{}", word(random)),
+            "api_secret" => word(random).repeat(2),
             "token" => super::credentials::token(random, self.world),
             _ => word(random),
         }

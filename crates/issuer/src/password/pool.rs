@@ -20,6 +20,8 @@ use crate::{Failure, Fault};
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Jobs that may wait.
 const LONGEST_QUEUE: usize = 10_000;
+/// How long a thread without a job keeps what is on its bench.
+const REST: Duration = Duration::from_secs(60);
 /// How much the last job weighs in the average: one part in so many.
 const MEMORY_OF_THE_AVERAGE: u32 = 8;
 
@@ -65,6 +67,15 @@ pub(super) struct Pool<B> {
 impl<B: 'static> Pool<B> {
     /// Starts so many threads, or as many as there are cores for 0. `average` is what a job is believed to take.
     pub(super) fn start(threads: usize, average: Duration, bench: impl Fn() -> B + Clone + Send + 'static) -> io::Result<Self> {
+        Self::start_resting(threads, average, REST, bench)
+    }
+
+    fn start_resting(
+        threads: usize,
+        average: Duration,
+        rest: Duration,
+        bench: impl Fn() -> B + Clone + Send + 'static,
+    ) -> io::Result<Self> {
         let threads = match threads {
             0 => thread::available_parallelism().map_or(1, NonZeroUsize::get),
             some => some,
@@ -73,7 +84,7 @@ impl<B: 'static> Pool<B> {
         let pool = Self { shared: Arc::new(Shared { state: Mutex::new(state), news: Condvar::new(), threads }) };
         for _ in 0..threads {
             let (shared, bench) = (pool.shared.clone(), bench.clone());
-            thread::Builder::new().name("password".into()).spawn(move || serve(&shared, &mut bench()))?;
+            thread::Builder::new().name("password".into()).spawn(move || serve(&shared, rest, bench))?;
         }
         Ok(pool)
     }
@@ -152,21 +163,39 @@ impl<B> Drop for Waiting<'_, B> {
     }
 }
 
-/// A thread's life.
-fn serve<B>(shared: &Shared<B>, bench: &mut B) {
+/// A thread's life. Its bench is another after each long rest: what lay on the old one is needed by others meanwhile.
+fn serve<B>(shared: &Shared<B>, rest: Duration, make: impl Fn() -> B) {
     give_way();
+    let mut bench = make();
+    let mut worn = false;
     let mut state = shared.lock();
     while !state.closed {
         let Some(job) = state.queue.pop() else {
-            state = shared.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let rested = match worn {
+                true => {
+                    let waited = shared.news.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner);
+                    state = waited.0;
+                    waited.1.timed_out()
+                }
+                false => {
+                    state = shared.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    false
+                }
+            };
+            if rested && state.queue.length() == 0 {
+                drop(state);
+                (bench, worn) = (make(), false);
+                state = shared.lock();
+            }
             continue;
         };
+        worn = true;
         state.running += 1;
         drop(state);
         let began = Instant::now();
         // A job that panics drops its half of the channel, which is its answer. What it leaves on the bench is memory
         // that the next job writes before it reads.
-        let _ = catch_unwind(AssertUnwindSafe(|| job(bench)));
+        let _ = catch_unwind(AssertUnwindSafe(|| job(&mut bench)));
         let took = began.elapsed();
         state = shared.lock();
         state.running -= 1;
@@ -360,6 +389,26 @@ mod tests {
         drop(pool);
         // Ends when the last bench is gone.
         assert_eq!(ended.iter().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_rests_clears_its_bench_and_works_on() {
+        struct Bench(mpsc::Sender<()>);
+        impl Drop for Bench {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let (cleared, clearings) = mpsc::channel();
+        let bench = move || Bench(cleared.clone());
+        let pool = Pool::start_resting(1, Duration::ZERO, Duration::from_millis(20), bench).unwrap();
+        let patience = Duration::from_secs(30);
+        for _ in 0..2 {
+            pool.run(tenant(1), |_: &mut Bench| ()).await.unwrap();
+            clearings.recv_timeout(patience).unwrap();
+        }
+        // Once for each rest: nothing was done since.
+        assert!(clearings.recv_timeout(Duration::from_millis(200)).is_err());
     }
 
     #[cfg(target_os = "linux")]

@@ -13,7 +13,7 @@
 )]
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_store::api_key::{KeptSecret, NewKey, SecretMac};
+use claviger_store::api_key::{KeptSecret, KeyUse, NewKey, SecretMac};
 use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::connection::{Connection, ConnectionLogin, Purpose, State};
@@ -308,9 +308,10 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     scoped.enter_scopes(&["events:read".to_owned()], now).await.unwrap();
     scoped.start_audit_chain(&head(0)).await.unwrap();
     let token = token(&key, now + TimeDelta::minutes(10));
-    let (before, head, entries, used) = (head(0), head(1), [entry(1, now)], [(key.clone(), now)]);
+    let (before, head, entries) = (head(0), head(1), [entry(1, now)]);
+    scoped.write_key_uses(&[(key.clone(), KeyUse { at: now, network: None, agent: None })]).await.unwrap();
     let tokens = std::slice::from_ref(&token);
-    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens, used: &used };
+    let batch = Batch { expected: &before, head: &head, entries: &entries, tokens };
     assert!(scoped.record(&batch).await.unwrap());
     let status_list = StatusListId(uuid());
     scoped.open_status_list(audience.id, status_list, &[0, 1, 0, 0], now).await.unwrap();
