@@ -1,5 +1,6 @@
 //! Configuration: defaults, a file, the environment, the command line; the later wins.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ pub struct Config {
     pub password: Password,
     pub metrics_listen: Option<SocketAddr>,
     pub mail: MailSettings,
+    #[serde(default)]
+    pub hosts: BTreeMap<String, String>,
 }
 
 /// How mail leaves.
@@ -151,6 +154,12 @@ impl Config {
         self.drain_wait.unwrap_or(if self.is_production() { 5 } else { 0 })
     }
 
+    /// Tenants by the host that stands for them, in lower case.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeMap<String, String> {
+        self.hosts.iter().map(|(host, slug)| (host.to_ascii_lowercase(), slug.clone())).collect()
+    }
+
     /// The database's two logins; `None` for a private database.
     pub fn database_urls(&self) -> anyhow::Result<Option<DatabaseUrls>> {
         let Some(application) = &self.database_url else { return Ok(None) };
@@ -228,6 +237,10 @@ impl Config {
         crate::log::check(&self.log)?;
         if self.master_keys() > 1 {
             bail!("configuration: give one of master_key, master_key_file and master_key_command");
+        }
+        let is_host = |host: &String| url::Host::parse(host).is_ok_and(|parsed| parsed.to_string() == host.to_ascii_lowercase());
+        if let Some(host) = self.hosts.keys().find(|host| !is_host(host)) {
+            bail!("configuration: `{host}` in [hosts] is no host: write the name alone, without a scheme, port or path");
         }
         if let Some(url) = &self.public_url {
             let plain = matches!(url.scheme(), "http" | "https") && url.host().is_some();
@@ -360,6 +373,18 @@ mod tests {
         assert_eq!(with("['::1']").unwrap(), 1);
         assert!(with("'0.0.0.0/0'").is_err());
         assert!(with("'proxy'").is_err());
+    }
+
+    #[test]
+    fn hosts_are_names_alone() {
+        let with = |host: &str| {
+            let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&format!("[hosts]\n\"{host}\" = \"cc\"")));
+            layers.extract::<Config>().unwrap().check()
+        };
+        assert!(with("auth.cc.example.org").is_ok() && with("Auth.cc.example.org").is_ok());
+        for bad in ["https://auth.example.org", "auth.example.org:8443", "auth.example.org/login", "a b"] {
+            assert!(with(bad).unwrap_err().to_string().contains("[hosts]"), "{bad}");
+        }
     }
 
     #[test]

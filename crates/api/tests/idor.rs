@@ -158,7 +158,7 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 36] = [
+const WITHOUT_IDS: [&str; 37] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
@@ -169,6 +169,7 @@ const WITHOUT_IDS: [&str; 36] = [
     // Of the installation: see the sentence on slugs.
     "createTenant",
     "changeTenant",
+    "applyPreset",
     // The caller's own.
     "createAuthentication",
     "createWsTicket",

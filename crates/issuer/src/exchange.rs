@@ -11,6 +11,7 @@ use claviger_store::audit::TokenRow;
 use claviger_store::id::{FamilyId, Owner};
 use claviger_store::issued_token::LONGEST_TOKEN_LIFETIME;
 use claviger_store::token_family::{Principal, TokenFamily};
+use claviger_store::user::User;
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
@@ -45,7 +46,8 @@ pub struct Exchange<'a> {
     pub scope: Option<&'a str>,
     /// Whom the token is asked for (RFC 8707); `None` for the issuer itself.
     pub resource: Option<&'a str>,
-    /// The audience asked for, by name or `aud`, whose shape the token gets; `None` for none. Not together with a resource.
+    /// The audience asked for, by name or `aud`, whose shape the token gets; `None` for the tenant's usual one, if it has one
+    /// and the key gives no refresh tokens; the issuer's identifier for none. Not together with a resource.
     pub audience: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
@@ -113,8 +115,13 @@ impl VerifiedKey {
     /// The login name, where a person stands behind it.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
+        self.person().map(|user| user.username.as_str())
+    }
+
+    /// The person behind it, if there is one.
+    pub(crate) fn person(&self) -> Option<&User> {
         match &*self.owner {
-            OwnerNow::User(user) => Some(&user.username),
+            OwnerNow::User(user) => Some(user),
             OwnerNow::Application(_) => None,
         }
     }
@@ -179,11 +186,17 @@ impl Issuer {
         let Exchange { tenant, credential, scope, resource, audience: wanted, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;
         let of = &verified.tenant;
+        if of.settings.require_https && !request.https {
+            return Err(self.refuse_wish(&verified, "https_required", Refusal::HttpsRequired, &request, now).await);
+        }
         if wanted.is_some() && resource.is_some() {
             let refusal = Refusal::invalid("audience", "cannot be asked for together with a resource");
             return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
         }
-        let for_audience = match wanted.map(|name| of.audience(name)) {
+        // A refresh token leads to tokens of our own shape, so that its first companion has it too.
+        let usual = of.settings.usual_audience.as_deref().filter(|_| resource.is_none() && !verified.entry.key.refresh);
+        let wanted = wanted.or(usual);
+        let for_audience = match wanted.filter(|name| *name != of.issuer).map(|name| of.audience(name)) {
             Some(None) => {
                 let refusal = Refusal::invalid("audience", "is none that is registered in this tenant");
                 return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
@@ -233,11 +246,12 @@ impl Issuer {
             family: None,
             username: verified.username(),
             roles: told,
+            person: verified.person(),
             actor: None,
             scope,
             allowed_ips: &entry.limits.allowed_ips,
             narrowed: false,
-            lifetime: (!audience.profile.omit_exp).then(|| audience.profile.lifetime.unwrap_or(usual)),
+            lifetime: audience.profile.lifetime.or((!audience.profile.omit_exp).then_some(usual)),
             // There is room in the record for no token that ends later than this, and ends.
             not_after: entry.key.expires_at.map(|end| end.min(now + TimeDelta::seconds(LONGEST_TOKEN_LIFETIME.into()))),
         };
@@ -303,6 +317,7 @@ impl Issuer {
             family: opening.as_ref().map(|(token, _)| token.family),
             username: verified.username(),
             roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
+            person: None,
             actor: None,
             scope,
             narrowed: false,

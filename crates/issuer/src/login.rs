@@ -22,6 +22,7 @@ use crate::attempt::{Attempts, Counted, GivenBack};
 use crate::audit::{Draft, Outcome};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
+use crate::mint::Target;
 use crate::opening::{Opening, StandsOn};
 use crate::password::LONGEST_PRESENTED;
 use crate::record::{Deed, Entry, Recorded, What};
@@ -82,6 +83,18 @@ pub(crate) fn agent(text: Option<&str>) -> Option<String> {
 impl Issuer {
     /// Logs somebody in and begins a token family.
     pub async fn log_in(&self, login: Login<'_>) -> Result<LoggedIn, Failure> {
+        let target = Target::Ours(&login.tenant.issuer);
+        self.log_in_to(login, target).await
+    }
+
+    /// As [`Issuer::log_in`], with an access token in the shape of the tenant's usual audience, if it has one.
+    pub async fn log_in_as_usual(&self, login: Login<'_>) -> Result<LoggedIn, Failure> {
+        let tenant = login.tenant;
+        let target = tenant.usual_audience()?.map_or(Target::Ours(&tenant.issuer), Target::Registered);
+        self.log_in_to(login, target).await
+    }
+
+    async fn log_in_to(&self, login: Login<'_>, target: Target<'_>) -> Result<LoggedIn, Failure> {
         let now = self.clock.now();
         let tenant = login.tenant;
         let proven = self.prove(&login, now).await?;
@@ -114,7 +127,7 @@ impl Issuer {
             ended: None,
         };
         let stands = Standing { owner: Arc::new(OwnerNow::User(proven.user.clone())), key: None, scope: scope.clone() };
-        let minted = self.mint_for_family(tenant, &family, &stands, (&scope, false), &tenant.issuer, now)?;
+        let minted = self.mint_for_family(tenant, &family, &stands, (&scope, false), target, now)?;
         let row = token_row(&minted, &family, &stands, &scope);
         let device = self.device(tenant.tenant.id, &login, &proven).unwrap_or_default();
         let draft = login_draft(&proven.user, &login.request, format!("family:{id}"), now);

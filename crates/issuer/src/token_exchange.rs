@@ -165,6 +165,7 @@ impl Issuer {
             family,
             username: subject.username(),
             roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
+            person: None,
             actor: Some(&acting.subject),
             scope: &scopes,
             allowed_ips,

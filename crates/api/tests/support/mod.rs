@@ -111,6 +111,8 @@ pub struct Options {
     pub public_url: Option<String>,
     /// `false` asks the database for everything, as a server does that has lost touch with the news.
     pub memory: bool,
+    /// Hosts that stand for a tenant.
+    pub hosts: Vec<(&'static str, &'static str)>,
 }
 
 /// Failures that nobody reaches.
@@ -128,6 +130,7 @@ impl Default for Options {
             confirm_addresses: false,
             public_url: None,
             memory: true,
+            hosts: Vec::new(),
         }
     }
 }
@@ -171,6 +174,7 @@ impl Server {
             confirm_addresses,
             public_url,
             memory,
+            hosts,
         } = options;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -198,6 +202,7 @@ impl Server {
             trusted_proxies: trusted_proxies.iter().map(|network| network.parse().unwrap()).collect(),
             proxy_header: ProxyHeader::XForwardedFor,
             require_https,
+            hosts: hosts.into_iter().map(|(host, slug)| (host.to_owned(), slug.to_owned())).collect(),
             workers: 1,
         };
         let running = server::start(issuer.clone(), &settings, listener).unwrap();
@@ -254,7 +259,7 @@ impl Server {
     }
 
     pub async fn tenant_with(&self, slug: &str, settings: TenantSettings) -> Tenant<'_> {
-        let new = NewTenant { slug: slug.into(), name: None, settings };
+        let new = NewTenant { slug: slug.into(), name: None, settings, preset: None };
         let id = self.issuer.create_tenant(&Actor::operator(), new).await.unwrap().id;
         Tenant { server: self, slug: slug.into(), id }
     }
