@@ -135,11 +135,6 @@ impl Answer {
         Self { status, dialect: Some(dialect), ..self }
     }
 
-    /// The field that is wrong, where one is.
-    pub(crate) fn field(&self) -> Option<&str> {
-        self.field.as_deref()
-    }
-
     /// Plain http, where https is wanted.
     pub(crate) fn https_required() -> Self {
         let detail = "This is answered over https only. Send it again to the https:// address, with a new secret if this one \

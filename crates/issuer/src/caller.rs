@@ -319,6 +319,11 @@ impl Issuer {
         if whose == For::UsOrUsual && !entry.is_for_us_or_usual(&token.audience) {
             return Err(invalid("it is for another audience"));
         }
+        // One of our own shape is read as strictly here as elsewhere.
+        let whose = match whose {
+            For::UsOrUsual if token.audience.contains(&entry.issuer) => For::Us,
+            whose => whose,
+        };
         let malformed = || invalid("it does not verify");
         let id = TokenId(token.token_id.parse().map_err(|_| malformed())?);
         let kept_until = DateTime::from_timestamp(token.expires_at.unwrap_or(UNENDING), 0).ok_or_else(malformed)?;

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::attribute::{Attributes, strings};
 use crate::audit::Actor;
 use crate::caller::Caller;
+use crate::dialect::CrossLogin;
 use crate::directory::TenantEntry;
 use crate::grant::check_not_above;
 use crate::user::UserChange;
@@ -21,7 +22,7 @@ pub const API: &str = "api";
 /// The attribute that holds them.
 pub const PROJECTS: &str = "projects";
 /// What an admin of people holds.
-const ADMINISTERS: &str = "users:write";
+pub const ADMINISTERS: &str = "users:write";
 /// Seconds that a token lives whose audience says nothing.
 const USUAL_LIFETIME: i32 = 86_400;
 
@@ -127,6 +128,26 @@ impl Issuer {
         let lifetime = tenant.lifetime_by_hand(None);
         let audience = tenant.settings.usual_audience.as_deref();
         self.issue_token(tenant, &caller.actor(), user.id, audience, None, lifetime).await
+    }
+
+    /// A short token with which whoever sits at the browser is logged in to an application, and what is known of that.
+    pub async fn cross_login(&self, caller: &Caller, client: &str) -> Result<(CrossLogin, String, i32), Failure> {
+        if caller.acting.is_some() {
+            return Err(Refusal::ActingForAnother.into());
+        }
+        let tenant = caller.tenant();
+        let dialect = tenant.settings.dialects.clustercockpit.as_ref();
+        let client = dialect.and_then(|dialect| dialect.cross_login.get(client)).ok_or(Refusal::NotFound)?;
+        let lifetime = tenant.audience_lifetime(&client.audience);
+        let Some(lifetime) = lifetime.filter(|seconds| CrossLogin::is_short(*seconds)) else {
+            let problem = "the audience of this client is not one whose tokens live so shortly that they may be handed over: an \
+                           admin gives its profile a `lifetime` of 300 seconds or less";
+            return Err(Refusal::Conflict(problem.into()).into());
+        };
+        let user = caller.person()?.user()?.id;
+        // It says who somebody is; what they may do there is not ours to say.
+        let jwt = self.issue_token(tenant, &caller.actor(), user, Some(&client.audience), Some(""), Some(lifetime)).await?;
+        Ok((client.clone(), jwt, lifetime))
     }
 
     /// The caller, or whom an admin names.

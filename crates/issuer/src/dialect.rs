@@ -72,8 +72,8 @@ impl CrossLogin {
     }
 
     /// Whether a token that lives so long may be handed over in a cookie.
-    pub(crate) fn is_short(lifetime: Option<i32>) -> bool {
-        lifetime.is_some_and(|seconds| seconds <= LONGEST_CROSS_LOGIN)
+    pub(crate) fn is_short(seconds: i32) -> bool {
+        seconds <= LONGEST_CROSS_LOGIN
     }
 
     fn check(&self) -> Result<(), &'static str> {
@@ -144,6 +144,6 @@ mod tests {
 
     #[test]
     fn only_a_short_token_is_handed_over() {
-        assert!(CrossLogin::is_short(Some(60)) && !CrossLogin::is_short(Some(86_400)) && !CrossLogin::is_short(None));
+        assert!(CrossLogin::is_short(60) && !CrossLogin::is_short(86_400));
     }
 }

@@ -205,6 +205,6 @@ pub(super) async fn find(issuer: &Issuer, tenant: TenantId, name: &str) -> anyho
     }
 }
 
-fn text(user: &UserView) -> String {
+pub(super) fn text(user: &UserView) -> String {
     format!("{}  {}  {}", user.id, user.username, user.status)
 }
