@@ -3,16 +3,7 @@
 # with the libraries of cc-metric-store, which go runs where it is installed.
 set -euo pipefail
 
-check() { # check WHAT COMMAND...
-    local what=$1
-    shift
-    if "$@"; then echo "ok $what"; else
-        echo "not ok $what"
-        exit 1
-    fi
-}
-claviger() { "$BINARY" --data-dir "$DATA" "$@"; }
-export -f claviger
+. interop/case.sh
 
 folder=$SCRATCH/replaced
 mkdir -p "$folder"

@@ -548,3 +548,33 @@ async fn a_cross_login_hands_over_a_token_of_a_minute_and_leads_there() {
     let foreign = server.anonymous().request(Method::POST, "/login").form(&form).header("Host", "auth.example.org");
     assert_eq!(send(foreign.header("Origin", "https://evil.test")).await.status, StatusCode::FORBIDDEN);
 }
+
+#[actix_web::test]
+async fn p30_a_session_or_token_of_one_tenant_is_nobody_in_another_that_speaks_the_same() {
+    let server = Server::start().await;
+    let scene = Scene::of(&server).await;
+    let new = NewTenant {
+        slug: "other".into(),
+        name: None,
+        settings: TenantSettings::default(),
+        preset: Some("clustercockpit".into()),
+    };
+    server.issuer.create_tenant(&Actor::operator(), new).await.unwrap();
+    let (session, token) = (scene.session("adm").await, scene.token("adm").await);
+    for (method, path) in [
+        (Method::GET, "frontend/jwt/?username=adm"),
+        (Method::GET, "config/users/"),
+        (Method::POST, "config/users/"),
+        (Method::DELETE, "config/users/"),
+        (Method::POST, "api/user/adm"),
+    ] {
+        let ask =
+            |slug: &str| server.anonymous().request(method.clone(), &format!("/t/{slug}/{path}")).form(&[("username", "x")]);
+        for slug in ["cc", "other"] {
+            let by_session = send(ask(slug).header("Cookie", &session)).await.status;
+            let by_token = send(ask(slug).header("X-Auth-Token", &token)).await.status;
+            let nobody = (by_session, by_token) == (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED);
+            assert_eq!(nobody, slug == "other", "{method} {path} {slug}: {by_session} {by_token}");
+        }
+    }
+}

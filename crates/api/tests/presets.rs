@@ -379,3 +379,23 @@ async fn a_tenant_that_wants_https_gets_nothing_over_plain_http() {
         assert!(answer.header("strict-transport-security").starts_with("max-age="));
     }
 }
+
+#[test]
+fn every_test_that_docs_seeds_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(root.join("docs/seeds.md")).unwrap();
+    let mut named = 0;
+    for entry in text.lines().filter(|line| line.starts_with("| ")).flat_map(|line| line.split("; ")) {
+        let Some((before, after)) = entry.split_once("`: `") else { continue };
+        let (file, name) = (before.rsplit('`').next().unwrap(), after.split('`').next().unwrap());
+        match file {
+            "interop/cases" => assert!(root.join(file).join(name).exists(), "{name}"),
+            _ => {
+                let source = std::fs::read_to_string(root.join("crates/api/tests").join(file)).unwrap();
+                assert!(source.contains(&format!("fn {name}(")), "{file}: {name}");
+            }
+        }
+        named += 1;
+    }
+    assert!(named > 20, "{named}");
+}
