@@ -1,6 +1,7 @@
 //! The border that every request crosses, both ways: its id and origin, what is too much, https, security headers,
 //! the log line, and the last resort when a handler panics.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::time::Instant;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode, Uri};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, ResponseError as _};
@@ -40,11 +41,20 @@ pub(crate) struct Border {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) proxy_header: ProxyHeader,
     pub(crate) require_https: bool,
+    /// Tenants by the host that stands for them, in lower case and without a port.
+    pub(crate) hosts: BTreeMap<String, String>,
     /// False once the server is about to stop.
     pub(crate) accepting: AtomicBool,
     /// Handlers that panicked since the start. Anything but 0 is a bug.
     pub(crate) panics: AtomicU64,
 }
+
+/// The host that a request was sent to, with its port, where that host stands for a tenant.
+#[derive(Debug, Clone)]
+pub(crate) struct MappedHost(pub(crate) String);
+
+/// What the installation serves itself, on whatever host.
+const OF_NO_TENANT: [&str; 5] = ["/healthz", "/readyz", "/openapi.json", "/docs", "/assets"];
 
 /// Where a request came from, as far as it can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +67,23 @@ impl Border {
     fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// The host as it was written, and the path as a tenant's, if the configuration says that this host stands for one. A path
+    /// that names a tenant wins; forwarding headers do not count.
+    fn mapped(&self, headers: &HeaderMap, path: &str) -> Option<(String, String)> {
+        if self.hosts.is_empty() || path.starts_with("/t/") {
+            return None;
+        }
+        let beneath = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if OF_NO_TENANT.iter().any(|root| beneath(&root)) {
+            return None;
+        }
+        let authority = one(headers, &header::HOST).ok()??.to_ascii_lowercase();
+        let host = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let host = host.map_or(authority.as_str(), |(host, _)| host);
+        let slug = self.hosts.get(host.strip_suffix('.').unwrap_or(host))?;
+        Some((authority.clone(), format!("/t/{slug}{path}")))
     }
 
     /// The peer, or whom a listed proxy names: the rightmost hop that is not itself a listed proxy.
@@ -153,9 +180,13 @@ pub(crate) async fn cross<B: MessageBody + 'static>(
                 req.head_mut().method = Method::GET;
             }
             let agent = req.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned);
-            let request = RequestInfo { agent, ..RequestInfo::new(id.clone(), known.address) };
+            let request = RequestInfo { agent, https: known.https, ..RequestInfo::new(id.clone(), known.address) };
             told = request.told.clone();
             req.extensions_mut().insert(request);
+            if let Some((host, path)) = border.mapped(req.headers(), req.path()) {
+                lead(&mut req, &path)?;
+                req.extensions_mut().insert(MappedHost(host));
+            }
             // No clone of the request may be held here: routing writes into it.
             match AssertUnwindSafe(next.call(req).instrument(span.clone())).catch_unwind().await {
                 Ok(response) => response?.map_into_left_body(),
@@ -197,10 +228,22 @@ fn admit(border: &Border, req: &ServiceRequest, origin: Result<Origin, &'static 
     let origin = origin.map_err(|why| Answer::bad_request(format!("The proxy's headers cannot be used: {why}.")))?;
     let health = matches!(req.path(), "/healthz" | "/readyz");
     if border.require_https && !origin.https && !health {
-        let detail = "This server answers over https only. Send it again to the https:// address, with a new secret if this \
-                      one crossed an untrusted network.";
-        return Err(Answer::new(StatusCode::FORBIDDEN, "https-required", detail));
+        return Err(Answer::https_required());
     }
+    Ok(())
+}
+
+/// Leads a request to another path, before it is routed.
+fn lead(req: &mut ServiceRequest, path: &str) -> Result<(), Answer> {
+    let asked = match req.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = req.uri().clone().into_parts();
+    parts.path_and_query = Some(asked.parse().map_err(|_| Answer::not_found())?);
+    let uri = Uri::from_parts(parts).map_err(|_| Answer::not_found())?;
+    req.match_info_mut().get_mut().update(&uri);
+    req.head_mut().uri = uri;
     Ok(())
 }
 
@@ -299,6 +342,7 @@ mod tests {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
             proxy_header,
             require_https: false,
+            hosts: BTreeMap::from([("auth.cc.example".to_owned(), "cc".to_owned())]),
             accepting: AtomicBool::new(true),
             panics: AtomicU64::new(0),
         }
@@ -348,6 +392,26 @@ mod tests {
             [("forwarded", "for=198.51.100.1;proto=https"), ("x-forwarded-for", "203.0.113.66"), ("x-forwarded-proto", "http")];
         assert_eq!(origin(ProxyHeader::Forwarded, "10.0.0.1", &lines), Ok(("198.51.100.1".into(), true)));
         assert_eq!(origin(ProxyHeader::XForwardedFor, "10.0.0.1", &lines), Ok(("203.0.113.66".into(), false)));
+    }
+
+    #[test]
+    fn p16_a_host_counts_only_if_it_was_configured() {
+        let border = border(ProxyHeader::XForwardedFor);
+        let led = |lines: &[(&'static str, &'static str)], path: &str| border.mapped(&headers(lines), path).map(|(_, path)| path);
+        for host in ["auth.cc.example", "AUTH.cc.example", "auth.cc.example:8443", "auth.cc.example."] {
+            assert_eq!(led(&[("host", host)], "/login").as_deref(), Some("/t/cc/login"), "{host}");
+        }
+        for host in ["cc.example", "auth.cc.example.evil.test", "evil.test", "", "auth.cc.example:x"] {
+            assert_eq!(led(&[("host", host)], "/login"), None, "{host}");
+        }
+        assert_eq!(led(&[("x-forwarded-host", "auth.cc.example")], "/login"), None);
+        assert_eq!(led(&[("host", "auth.cc.example"), ("host", "evil.test")], "/login"), None);
+        assert_eq!(led(&[], "/login"), None);
+        let ours = [("host", "auth.cc.example")];
+        for path in ["/t/other/v1/me", "/healthz", "/docs/", "/docs", "/assets/pages.css"] {
+            assert_eq!(led(&ours, path), None, "{path}");
+        }
+        assert_eq!(led(&ours, "/docsier").as_deref(), Some("/t/cc/docsier"));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) trait Permission: 'static {
     const PERSON: bool = false;
     /// True where the cookie of our own pages counts.
     const COOKIE: bool = false;
+    /// True for what is no management: a token of the tenant's usual audience does.
+    const USUAL: bool = false;
     /// How a key must be allowed to be used for it.
     const TRANSPORT: Transport = Transport::Http;
 }
@@ -53,6 +55,7 @@ pub(crate) struct Oneself;
 impl Permission for Oneself {
     const SCOPE: Option<&'static str> = None;
     const COOKIE: bool = true;
+    const USUAL: bool = true;
 }
 
 macro_rules! permissions {
@@ -115,10 +118,18 @@ impl<P: Permission> FromRequest for Caller<P> {
         Box::pin(async move {
             let issuer = issuer(&req)?;
             let tenant = path_tenant(&req).await?;
-            let who = match credentials::presented(&req, &issuer.settings().brand) {
+            let brand = &issuer.settings().brand;
+            let presented = match tenant.as_ref().is_some_and(|tenant| tenant.settings.lenient_bearer) {
+                true => credentials::presented_leniently(&req, brand),
+                false => credentials::presented(&req, brand),
+            };
+            let who = match presented {
                 Some(presented) => {
                     let request = RequestInfo { transport: P::TRANSPORT, ..request_info(&req) };
-                    issuer.authenticate(tenant.as_deref(), presented, request).await?
+                    match P::USUAL {
+                        true => issuer.authenticate_as_usual(tenant.as_deref(), presented, request).await?,
+                        false => issuer.authenticate(tenant.as_deref(), presented, request).await?,
+                    }
                 }
                 None if P::COOKIE => signed_in(&req, &issuer, tenant.as_ref()).await?,
                 None => return Err(Refusal::Unauthenticated.into()),
@@ -167,11 +178,12 @@ pub(crate) fn request_info(req: &HttpRequest) -> RequestInfo {
     req.extensions().get::<RequestInfo>().cloned().unwrap_or_else(|| RequestInfo::new(String::new(), None))
 }
 
-/// The one resolver of a tenant from a path: `/t/{tenant}/…`. `None` at the root, where the credential names it; 404
-/// for a tenant that is not there.
+/// The one resolver of a tenant from a path: `/t/{tenant}/…`, which the border also writes for a host that is mapped. `None` at
+/// the root, where the credential names it; 404 for a tenant that is not there.
 pub(crate) async fn path_tenant(req: &HttpRequest) -> Result<Option<Arc<TenantEntry>>, Answer> {
     let Some(slug) = req.match_info().get("tenant") else { return Ok(None) };
     match issuer(req)?.tenant(slug).await? {
+        Some(tenant) if tenant.settings.require_https && !request_info(req).https => Err(Refusal::HttpsRequired.into()),
         Some(tenant) => {
             traces::is_about(tenant.tenant.id);
             Ok(Some(tenant))

@@ -1,5 +1,6 @@
 //! Configuration: defaults, a file, the environment, the command line; the later wins.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,8 @@ pub struct Config {
     pub outbound_allow: Vec<Allowed>,
     pub outbound_allow_loopback: Option<bool>,
     pub outbound_proxy: Option<Url>,
+    #[serde(default)]
+    pub hosts: BTreeMap<String, String>,
 }
 
 /// How mail leaves.
@@ -155,6 +158,12 @@ impl Config {
     #[must_use]
     pub fn drain_wait(&self) -> u64 {
         self.drain_wait.unwrap_or(if self.is_production() { 5 } else { 0 })
+    }
+
+    /// Tenants by the host that stands for them, in lower case.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeMap<String, String> {
+        self.hosts.iter().map(|(host, slug)| (host.to_ascii_lowercase(), slug.clone())).collect()
     }
 
     /// The database's two logins; `None` for a private database.
@@ -260,6 +269,10 @@ impl Config {
         if self.outbound_proxy.as_ref().is_some_and(|proxy| !matches!(proxy.scheme(), "http" | "https") || proxy.host().is_none())
         {
             bail!("configuration: outbound_proxy is http:// or https:// with a host");
+        }
+        let is_host = |host: &String| url::Host::parse(host).is_ok_and(|parsed| parsed.to_string() == host.to_ascii_lowercase());
+        if let Some(host) = self.hosts.keys().find(|host| !is_host(host)) {
+            bail!("configuration: `{host}` in [hosts] is no host: write the name alone, without a scheme, port or path");
         }
         if let Some(url) = &self.public_url {
             let plain = matches!(url.scheme(), "http" | "https") && url.host().is_some();
@@ -411,6 +424,18 @@ mod tests {
         assert!(with("outbound_allow = ['localhost:9000']").is_err());
         assert!(with("outbound_proxy = 'socks5://proxy.example'").is_err());
         assert!(with("outbound_proxy = 'http://proxy.example:3128'").is_ok());
+    }
+
+    #[test]
+    fn hosts_are_names_alone() {
+        let with = |host: &str| {
+            let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&format!("[hosts]\n\"{host}\" = \"cc\"")));
+            layers.extract::<Config>().unwrap().check()
+        };
+        assert!(with("auth.cc.example.org").is_ok() && with("Auth.cc.example.org").is_ok());
+        for bad in ["https://auth.example.org", "auth.example.org:8443", "auth.example.org/login", "a b"] {
+            assert!(with(bad).unwrap_err().to_string().contains("[hosts]"), "{bad}");
+        }
     }
 
     #[test]

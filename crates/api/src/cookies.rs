@@ -3,12 +3,14 @@
 //! Every cookie has the `__Host-` prefix (RFC 6265bis §4.1.3.2): https or this machine only, this host only. The tenant is
 //! part of the name, so that tenants on one host do not sign each other out.
 
-use actix_web::HttpRequest;
 use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::header;
+use actix_web::{HttpMessage as _, HttpRequest};
 use claviger_issuer::session::DEVICE_KNOWN;
 use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::border::MappedHost;
 
 /// The cookies of one tenant.
 pub(crate) struct Cookies<'a> {
@@ -73,9 +75,16 @@ pub(crate) fn from_here(req: &HttpRequest, public_origin: &str) -> bool {
     let text = |name| req.headers().get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or("unreadable"));
     match (text("sec-fetch-site"), text("origin")) {
         (Some(site), _) => matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => origin == public_origin,
+        (None, Some(origin)) => origin == public_origin || is_mapped(req, origin),
         (None, None) => true,
     }
+}
+
+/// Whether that is the host, one that stands for a tenant, that the request itself was sent to.
+fn is_mapped(req: &HttpRequest, origin: &str) -> bool {
+    let extensions = req.extensions();
+    let Some(MappedHost(host)) = extensions.get::<MappedHost>() else { return false };
+    origin.split_once("://").is_some_and(|(_, authority)| authority == host)
 }
 
 #[cfg(test)]

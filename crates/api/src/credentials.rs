@@ -27,6 +27,26 @@ pub(crate) fn presented(req: &HttpRequest, brand: &str) -> Option<Presented> {
     with_scheme(value, "basic").map(|encoded| Presented::Pair(basic(encoded, brand)))
 }
 
+/// As [`presented`], where the tenant takes a token also after `Bearer:` or without any scheme.
+pub(crate) fn presented_leniently(req: &HttpRequest, brand: &str) -> Option<Presented> {
+    presented(req, brand).or_else(|| {
+        let value = req.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+        lenient_token(value).map(|token| Presented::Token(token.to_owned()))
+    })
+}
+
+/// A token after `Bearer:`, or alone. A key and its secret are no token: between them is a colon.
+pub(crate) fn lenient_token(value: &str) -> Option<&str> {
+    let value = value.trim();
+    let token = match value.split_once(':') {
+        Some((scheme, rest)) if scheme.trim().eq_ignore_ascii_case("bearer") => rest.trim(),
+        Some(_) => return None,
+        None => value,
+    };
+    let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    (plain && token.contains('.')).then_some(token)
+}
+
 /// What follows a scheme, which is compared without case (RFC 9110 §11.1).
 pub(crate) fn with_scheme<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
     let (found, rest) = value.trim().split_once(' ')?;
@@ -54,4 +74,21 @@ fn encoded_pair(text: &str, brand: &str) -> Option<AppKeyCredential> {
 
 fn decoded(encoded: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_after_a_colon_or_alone_and_a_pair_is_none() {
+        for value in ["Bearer: a.b.c", "bearer:a.b.c", " a.b.c ", "Bearer : a.b.c"] {
+            assert_eq!(lenient_token(value), Some("a.b.c"), "{value}");
+        }
+        for value in
+            ["Bearer a.b.c", "ck_1:cs_1", "Bearer:", "Bearer: ", "", "abcd", "Bearer: a.b c", "Token: a.b.c", "Basic YTpi"]
+        {
+            assert_eq!(lenient_token(value), None, "{value}");
+        }
+    }
 }

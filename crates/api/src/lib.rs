@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 mod cookies;
 mod credentials;
+mod dialects;
 mod docs;
 mod health;
 mod hex;

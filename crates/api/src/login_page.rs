@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::body::{Asked, FormBody};
 use crate::caller::{path_tenant, request_info};
 use crate::cookies::{Cookies, from_here};
+use crate::dialects::clustercockpit;
 use crate::pages::{LoginPage, LogoutPage, MessagePage, respond};
 use crate::problem::{Answer, Answered};
 use crate::v1::logout::CLEAR_SITE_DATA;
@@ -34,10 +35,12 @@ pub(crate) struct LoginQuery {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct LoginForm {
     #[serde(default)]
-    username: String,
+    pub(crate) username: String,
     #[schema(value_type = String, format = Password)]
-    password: SecretString,
+    pub(crate) password: SecretString,
     return_to: Option<String>,
+    /// As ClusterCockpit's own form calls `return_to`, where the tenant speaks its dialect.
+    pub(crate) redirect: Option<String>,
     /// Binds the form to the browser that it was shown in.
     #[serde(default)]
     csrf: String,
@@ -122,7 +125,7 @@ impl Place {
 }
 
 impl Place {
-    async fn login_page(&self, issuer: &Issuer, req: &HttpRequest, shown: &Shown<'_>) -> Answered<HttpResponse> {
+    pub(crate) async fn login_page(&self, issuer: &Issuer, req: &HttpRequest, shown: &Shown<'_>) -> Answered<HttpResponse> {
         let connections = issuer.offered_connections(self.tenant.tenant.id).await?;
         let more = shown
             .return_to
@@ -146,11 +149,11 @@ impl Place {
 }
 
 /// What the login page shows.
-struct Shown<'a> {
-    status: StatusCode,
-    username: &'a str,
-    return_to: Option<&'a str>,
-    problem: Option<&'a str>,
+pub(crate) struct Shown<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) username: &'a str,
+    pub(crate) return_to: Option<&'a str>,
+    pub(crate) problem: Option<&'a str>,
 }
 
 /// A target that cannot lead away: a path of ours.
@@ -195,6 +198,7 @@ pub(crate) async fn show(req: HttpRequest, issuer: Data<Issuer>, query: Asked<Lo
     request_body(content = LoginForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 303, description = "Signed in, with a new session cookie: on to the target"),
+        (status = 302, description = "The same to a form in ClusterCockpit's dialect"),
         (status = 401, description = "The page again: username or password is wrong", content_type = "text/html", body = String),
         (status = 403, description = "The form did not come from our page", content_type = "text/html", body = String),
         (status = 429, description = "The page again: too many failures; see `Retry-After`", content_type = "text/html", body = String),
@@ -204,7 +208,11 @@ pub(crate) async fn show(req: HttpRequest, issuer: Data<Issuer>, query: Asked<Lo
 #[post("/login")]
 pub(crate) async fn sign_in(req: HttpRequest, issuer: Data<Issuer>, form: FormBody<LoginForm>) -> Answered<HttpResponse> {
     let place = Place::of(&req).await?;
-    let LoginForm { username, password, return_to, csrf } = form.take()?;
+    let form = form.take()?;
+    if form.csrf.is_empty() && clustercockpit::is_spoken_by(&place.tenant) {
+        return clustercockpit::sign_in(&req, &issuer, &place, form).await;
+    }
+    let LoginForm { username, password, return_to, redirect: _, csrf } = form;
     let cookies = place.cookies();
     if !place.admits(&req, &issuer, cookies.form(&req).as_deref(), &csrf) {
         return place.stale(&format!("{}/login", place.base));
@@ -303,6 +311,11 @@ pub(crate) async fn sign_out(req: HttpRequest, issuer: Data<Issuer>, form: FormB
     let place = Place::of(&req).await?;
     if !from_here(&req, &issuer.settings().origin()) {
         return place.stale(&format!("{}/logout", place.base));
+    }
+    if clustercockpit::is_spoken_by(&place.tenant)
+        && let Some(cookie) = clustercockpit::session_cookie(&req)
+    {
+        return clustercockpit::sign_out(&req, &issuer, &place, &cookie).await;
     }
     let Some(cookie) = place.cookies().session(&req) else { return nobody(&place) };
     let token = form.take().map(|form| form.csrf).unwrap_or_default();

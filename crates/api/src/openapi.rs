@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa_actix_web::AppExt as _;
 
+use crate::dialects::dialect_routes;
 use crate::problem::Problem;
 use crate::routes;
 
@@ -33,6 +34,8 @@ use crate::routes;
         (name = "Users", description = "People"),
         (name = "Connections", description = "Providers and directories that people log in through"),
         (name = "Roles", description = "What can be done in a tenant, and by whom"),
+        (name = "Dialects", description = "Other systems' routes, for clients that cannot be changed: 404 unless the tenant's \
+                                           setting `dialects` says that they are served"),
         (name = "Tenants", description = "Managed by the admins of the default tenant"),
         (name = "Audit", description = "What was done, by whom"),
         (name = "Operation", description = "Health, and this document"),
@@ -45,7 +48,8 @@ struct Document;
 pub fn document() -> Value {
     let (_, root) = App::new().into_utoipa_app().openapi(Document::openapi()).configure(routes::root_routes).split_for_parts();
     let (_, tenant) = App::new().into_utoipa_app().configure(routes::tenant_routes).split_for_parts();
-    let (_, tenant_only) = App::new().into_utoipa_app().configure(routes::tenant_only_routes).split_for_parts();
+    let (_, tenant_only) =
+        App::new().into_utoipa_app().configure(routes::tenant_only_routes).configure(dialect_routes).split_for_parts();
     let mut document = serde_json::to_value(root).unwrap_or_default();
     let tenant = serde_json::to_value(tenant).unwrap_or_default();
     let tenant_only = serde_json::to_value(tenant_only).unwrap_or_default();

@@ -38,6 +38,9 @@ pub(crate) struct Problem {
     reason: Option<&'static str>,
 }
 
+/// How another system writes what is not done: media type and body, for an answer that has its status already.
+pub(crate) type Dialect = fn(&Answer) -> (&'static str, String);
+
 /// What a handler answers with when it does not answer with success.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -50,6 +53,8 @@ pub(crate) struct Answer {
     challenge: Option<String>,
     /// Written as RFC 6749 §5.2 says, and not as a problem document.
     oauth: bool,
+    /// Written as another system would, with that status.
+    dialect: Option<Dialect>,
     /// Logged at the border, never told.
     fault: Option<Fault>,
     /// Said by the answer itself only where the border cannot say it.
@@ -70,6 +75,7 @@ impl Answer {
             retry_after: None,
             challenge: None,
             oauth: false,
+            dialect: None,
             fault: None,
             request_id: None,
         }
@@ -130,6 +136,19 @@ impl Answer {
         Self { status, error, oauth: true, ..self }
     }
 
+    /// The same as another system says it. A challenge is left out of what is no 401.
+    pub(crate) fn in_dialect(mut self, status: StatusCode, dialect: Dialect) -> Self {
+        self.challenge = self.challenge.filter(|_| status == StatusCode::UNAUTHORIZED);
+        Self { status, dialect: Some(dialect), ..self }
+    }
+
+    /// Plain http, where https is wanted.
+    pub(crate) fn https_required() -> Self {
+        let detail = "This is answered over https only. Send it again to the https:// address, with a new secret if this one \
+                      crossed an untrusted network.";
+        Self::new(StatusCode::FORBIDDEN, "https-required", detail)
+    }
+
     /// The kind of problem as a word for programs.
     pub(crate) fn error(&self) -> &'static str {
         self.error
@@ -171,6 +190,7 @@ impl From<Refusal> for Answer {
         let text = sentence(&refusal.to_string());
         match refusal {
             Refusal::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", text),
+            Refusal::HttpsRequired => Self::https_required(),
             Refusal::InvalidPair => Self::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
@@ -375,6 +395,10 @@ impl ResponseError for Answer {
         }
         if let Some(id) = &self.request_id {
             response.insert_header(("x-request-id", id.as_str()));
+        }
+        if let Some(dialect) = self.dialect {
+            let (kind, body) = dialect(self);
+            return response.insert_header((header::CONTENT_TYPE, kind)).body(body);
         }
         if self.oauth {
             let error = OAuthError::new(self.error, &self.detail, self.reason);

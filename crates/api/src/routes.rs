@@ -134,6 +134,7 @@ pub(crate) fn root_routes(routes: &mut ServiceConfig<'_>) {
         .service(v1::tenants::list)
         .service(v1::tenants::show)
         .service(v1::tenants::change)
+        .service(v1::tenants::apply_preset)
         .service(v1::tenants::delete)
         .service(well_known::metadata_path_inserted)
         .service(health::alive)

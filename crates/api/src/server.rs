@@ -1,5 +1,6 @@
 //! The HTTP server.
 
+use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use utoipa_actix_web::AppExt as _;
 
 use crate::border::{Border, cross};
 use crate::config::{Config, ProxyHeader};
+use crate::dialects::dialect_routes;
 use crate::docs::{Document, console_config};
 use crate::openapi;
 use crate::routes::{Methods, extractor_errors, nowhere, root_routes, tenant_only_routes, tenant_routes};
@@ -35,6 +37,8 @@ pub struct Settings {
     pub proxy_header: ProxyHeader,
     /// Refuse plain http.
     pub require_https: bool,
+    /// Tenants by the host that stands for them.
+    pub hosts: BTreeMap<String, String>,
     /// Threads; 0 is one for each core.
     pub workers: usize,
 }
@@ -45,6 +49,7 @@ impl From<&Config> for Settings {
             trusted_proxies: config.trusted_proxies.clone(),
             proxy_header: config.proxy_header,
             require_https: config.requires_https(),
+            hosts: config.hosts(),
             workers: config.workers,
         }
     }
@@ -114,6 +119,7 @@ pub fn start(issuer: Arc<Issuer>, settings: &Settings, listener: TcpListener) ->
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy_header: settings.proxy_header,
         require_https: settings.require_https,
+        hosts: settings.hosts.clone(),
         accepting: AtomicBool::new(true),
         panics: AtomicU64::new(0),
     });
@@ -131,7 +137,12 @@ pub fn start(issuer: Arc<Issuer>, settings: &Settings, listener: TcpListener) ->
             // Routes are tried in order: the busiest first.
             .configure(tenant_routes)
             .configure(root_routes)
-            .service(utoipa_actix_web::scope("/t/{tenant}").configure(tenant_routes).configure(tenant_only_routes))
+            .service(
+                utoipa_actix_web::scope("/t/{tenant}")
+                    .configure(tenant_routes)
+                    .configure(tenant_only_routes)
+                    .configure(dialect_routes),
+            )
             .into_app()
             .default_service(web::route().service(actix_web::dev::fn_service(nowhere)))
     })

@@ -335,6 +335,7 @@ fn needs() -> BTreeMap<&'static str, Option<&'static str>> {
         ("listTenants", Some("tenants:read")),
         ("showTenant", Some("tenants:read")),
         ("changeTenant", Some("tenants:write")),
+        ("applyPreset", Some("tenants:write")),
         ("deleteTenant", Some("tenants:write")),
     ])
 }

@@ -161,7 +161,7 @@ fn places() -> Vec<Place> {
 }
 
 /// Operations with a body or a query, and no id of anything there.
-const WITHOUT_IDS: [&str; 43] = [
+const WITHOUT_IDS: [&str; 44] = [
     // What is made has no id yet; names are the tenant's own, and its own alone are taken.
     "createApplication",
     "createUser",
@@ -174,6 +174,7 @@ const WITHOUT_IDS: [&str; 43] = [
     // Of the installation: see the sentence on slugs.
     "createTenant",
     "changeTenant",
+    "applyPreset",
     // The caller's own.
     "createAuthentication",
     "createWsTicket",

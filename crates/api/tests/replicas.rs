@@ -441,6 +441,7 @@ async fn replica_as(server: &Server, login: &str, cable: Option<&Cable>) -> Serv
         trusted_proxies: Vec::new(),
         proxy_header: ProxyHeader::XForwardedFor,
         require_https: false,
+        hosts: Default::default(),
         workers: 1,
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

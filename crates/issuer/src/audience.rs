@@ -1,7 +1,11 @@
 //! Audiences: downstream services with their own shape of token. The shape is data: one code path makes all of them.
 //!
-//! A token for an audience opens nothing at our own endpoints; but whoever may ask about tokens can ask about it.
+//! A token for an audience opens nothing of our management; but whoever may ask about tokens can ask about it, and the
+//! tenant's usual audience is the one whose tokens its dialects take.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use claviger_store::TenantTx;
 use claviger_store::audience::{AUDIENCE_NAME_TAKEN, AUDIENCE_URI_TAKEN, Audience};
 use claviger_store::id::{AudienceId, TenantId};
@@ -9,9 +13,11 @@ use claviger_store::signing_key::{Algorithm, GoneWhy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::audit::{Actor, append};
+use crate::attribute::{DEEPEST, depth, is_attribute};
+use crate::audit::{Actor, Draft, append};
 use crate::directory::TenantEntry;
 use crate::key_pair::PublicKey;
+use crate::role::is_role;
 use crate::scope::is_scope;
 use crate::settings::check_lifetime;
 use crate::signing_key::Ring;
@@ -24,8 +30,12 @@ const MOST_AUDIENCES: usize = 50;
 pub(crate) const LONGEST_AUDIENCE: usize = 255;
 /// Most claims that a profile adds, and the most bytes that they may take as JSON.
 const MOST_EXTRA: (usize, usize) = (20, 2048);
+/// Most claims that are attributes, and most privileges of a profile.
+const MOST_NAMED: usize = 20;
+/// Most seconds that `iat` lies back.
+const MOST_BACKDATED: i32 = 30;
 /// Claims with a meaning of their own, which a profile cannot make up.
-const RESERVED: [&str; 23] = [
+const RESERVED: [&str; 28] = [
     "iss",
     "sub",
     "aud",
@@ -49,6 +59,11 @@ const RESERVED: [&str; 23] = [
     "allowed_ips",
     "narrowed",
     "status",
+    "email",
+    "preferred_username",
+    "uid",
+    "priv",
+    "admin",
 ];
 
 /// What `sub` says.
@@ -122,6 +137,22 @@ pub enum Claim {
     Permissions,
     /// The same in capitals.
     PermissionsUpper,
+    /// The person's e-mail address.
+    Email,
+    /// The login name, as OpenID Connect calls it.
+    PreferredUsername,
+    /// The id of the person or application, whatever `sub` says.
+    Uid,
+}
+
+/// A letter of the claim `priv`, and the scope that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privilege {
+    /// How it is written: a letter, or a word.
+    pub letter: String,
+    /// What must have been granted.
+    pub scope: String,
 }
 
 /// What an audience's tokens look like.
@@ -134,9 +165,27 @@ pub struct Profile {
     pub claims: Vec<Claim>,
     /// Claims that are always the same.
     pub extra: Map<String, Value>,
+    /// Claims that are attributes of the person, by the claim's name. One that the person lacks is left out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+    /// The letters of the claim `priv`, in their order; without any there is no such claim.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub privileges: Vec<Privilege>,
+    /// The role that the claim `admin` is about; `None` for no such claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_role: Option<String>,
+    /// Leaves `iss` out. Nobody can be asked about such a token.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub omit_iss: bool,
+    /// Leaves `jti` out. Nobody can be asked about such a token.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub omit_jti: bool,
+    /// Seconds, 0 to 30, that `iat` lies back, for verifiers whose clock may be late and that take no `iat` of the future.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub backdate: i32,
     /// Leaves `aud` out, for verifiers that refuse one.
     pub omit_aud: bool,
-    /// Leaves `exp` out of tokens from exchanges. Needs `allow_non_expiring`.
+    /// Leaves `exp` out of tokens from exchanges, unless `lifetime` says how long they live. Needs `allow_non_expiring`.
     pub omit_exp: bool,
     /// An operator may issue tokens without `exp`.
     pub allow_non_expiring: bool,
@@ -157,12 +206,23 @@ pub struct Profile {
     pub status_list: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
 impl Default for Profile {
     fn default() -> Self {
         Self {
             subject: SubjectIs::Id,
             claims: vec![Claim::ClientId, Claim::KeyId, Claim::Tid, Claim::Username, Claim::Roles, Claim::Scope],
             extra: Map::new(),
+            attributes: BTreeMap::new(),
+            privileges: Vec::new(),
+            admin_role: None,
+            omit_iss: false,
+            omit_jti: false,
+            backdate: 0,
             omit_aud: false,
             omit_exp: false,
             allow_non_expiring: false,
@@ -196,28 +256,45 @@ impl Profile {
         if self.required_scope.as_deref().is_some_and(|scope| !is_scope(scope)) {
             return Err(Refusal::invalid("required_scope", "is `resource:action`"));
         }
+        if (self.omit_iss || self.omit_jti) && self.allow_non_expiring {
+            let problem = "leaves out what such a token is called back by: give the tokens an end, or iss and jti";
+            return Err(Refusal::invalid("allow_non_expiring", problem));
+        }
+        if !(0..=MOST_BACKDATED).contains(&self.backdate) {
+            return Err(Refusal::invalid("backdate", format!("is 0 to {MOST_BACKDATED} seconds")));
+        }
+        if self.admin_role.as_deref().is_some_and(|role| !is_role(role)) {
+            return Err(Refusal::invalid("admin_role", "is the name of a role"));
+        }
+        let letter = |text: &str| (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        if self.privileges.len() > MOST_NAMED || !self.privileges.iter().all(|one| letter(&one.letter) && is_scope(&one.scope)) {
+            let problem =
+                format!("are at most {MOST_NAMED} letters, or words of at most 16, each with its scope `resource:action`");
+            return Err(Refusal::invalid("privileges", problem));
+        }
+        let claim_fits =
+            |name: &String| is_attribute(name) && !RESERVED.contains(&name.as_str()) && !self.extra.contains_key(name);
+        let fits = |(claim, attribute): (&String, &String)| claim_fits(claim) && is_attribute(attribute);
+        if self.attributes.len() > MOST_NAMED || !self.attributes.iter().all(fits) {
+            let problem = format!(
+                "are at most {MOST_NAMED} claims with the name of an attribute each; no claim is there that has a meaning of its \
+                 own or is one of `extra`"
+            );
+            return Err(Refusal::invalid("attributes", problem));
+        }
         let name_fits = |name: &String| (1..=64).contains(&name.len()) && !RESERVED.contains(&name.as_str());
         let (most, bytes) = MOST_EXTRA;
         let size = serde_json::to_string(&self.extra).map_or(usize::MAX, |text| text.len());
-        // Verifiers of ours look eight levels deep.
         if self.extra.len() > most
             || size > bytes
             || !self.extra.keys().all(name_fits)
-            || self.extra.values().any(|value| depth(value) > 6)
+            || self.extra.values().any(|value| depth(value) > DEEPEST)
         {
             let problem =
                 format!("is at most {most} claims in {bytes} bytes, 6 levels deep, and none that has a meaning of its own");
             return Err(Refusal::invalid("extra", problem));
         }
         Ok(())
-    }
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
-        _ => 0,
     }
 }
 
@@ -252,6 +329,24 @@ impl TenantEntry {
     pub(crate) fn audience(&self, name: &str) -> Option<&AudienceEntry> {
         let by_name = self.audiences.iter().find(|audience| audience.row.name == name);
         by_name.or_else(|| self.audiences.iter().find(|audience| audience.row.uri == name))
+    }
+
+    /// The audience whose shape tokens have that are asked for nobody in particular, if there is one.
+    pub(crate) fn usual_audience(&self) -> Result<Option<&AudienceEntry>, Refusal> {
+        let Some(name) = &self.settings.usual_audience else { return Ok(None) };
+        let gone = || Refusal::invalid("usual_audience", format!("is `{name}`, which is none that this tenant has now"));
+        self.audience(name).ok_or_else(gone).map(Some)
+    }
+
+    /// Whether a token of ours with these audiences is for this issuer, or has the shape of the tenant's usual audience.
+    pub(crate) fn is_for_us_or_usual(&self, audiences: &[String]) -> bool {
+        let usual = self.settings.usual_audience.as_deref().and_then(|name| self.audience(name));
+        match (audiences, usual) {
+            ([], usual) => usual.is_some_and(|usual| usual.profile.omit_aud && !usual.profile.own_key),
+            (some, usual) => {
+                some.contains(&self.issuer) || usual.is_some_and(|usual| !usual.profile.own_key && some.contains(&usual.row.uri))
+            }
+        }
     }
 
     /// Seconds that tokens for an audience live, if it says so.
@@ -290,7 +385,7 @@ pub struct AudienceView {
     pub profile: Profile,
 }
 
-fn taken(error: claviger_store::StoreError) -> Failure {
+pub(crate) fn taken(error: claviger_store::StoreError) -> Failure {
     match error.unique_violation() {
         Some(AUDIENCE_NAME_TAKEN) => Refusal::Conflict("there is an audience of this name already".into()).into(),
         Some(AUDIENCE_URI_TAKEN) => Refusal::Conflict("there is an audience with this `aud` already".into()).into(),
@@ -309,7 +404,7 @@ pub(crate) async fn living(scoped: &mut TenantTx<'_>, id: AudienceId) -> Result<
 }
 
 impl Issuer {
-    fn check_audience(&self, name: &str, uri: &str, profile: &Profile) -> Result<(), Refusal> {
+    pub(crate) fn check_audience(&self, name: &str, uri: &str, profile: &Profile) -> Result<(), Refusal> {
         check_name("name", name)?;
         if uri.is_empty() || uri.len() > LONGEST_AUDIENCE || uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(Refusal::invalid("uri", format!("is 1 to {LONGEST_AUDIENCE} bytes, without spaces")));
@@ -324,30 +419,41 @@ impl Issuer {
     /// Registers an audience, and makes its first key if it is to have its own.
     pub async fn create_audience(&self, tenant: TenantId, actor: &Actor, new: NewAudience) -> Result<AudienceView, Failure> {
         let now = self.clock.now();
-        let NewAudience { name, uri, profile } = new;
-        self.check_audience(&name, &uri, &profile)?;
-        let pair = match profile.own_key {
-            true => Some(self.new_pair(profile.algorithm.algorithm()).await?),
-            false => None,
-        };
-        let row = Audience { id: AudienceId(self.random.uuid_at(now)), name, uri, profile: as_json(&profile)?, created_at: now };
+        let profile = new.profile.clone();
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         scoped.signing_turn().await?;
+        let (row, deeds) = self.keep_audience(&mut scoped, tenant, actor, new, now).await?;
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
+        self.commit(tx, "audiences", tenant, row.id).await?;
+        Ok(AudienceView { row, profile })
+    }
+
+    /// Keeps an audience, with its first key if it is to have its own. Within a turn of the tenant's signing keys.
+    pub(crate) async fn keep_audience(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        tenant: TenantId,
+        actor: &Actor,
+        new: NewAudience,
+        now: DateTime<Utc>,
+    ) -> Result<(Audience, Vec<Draft>), Failure> {
+        let NewAudience { name, uri, profile } = new;
+        self.check_audience(&name, &uri, &profile)?;
+        let row = Audience { id: AudienceId(self.random.uuid_at(now)), name, uri, profile: as_json(&profile)?, created_at: now };
         if scoped.audiences().await?.len() >= MOST_AUDIENCES {
             return Err(Refusal::Conflict(format!("a tenant has at most {MOST_AUDIENCES} audiences")).into());
         }
         scoped.create_audience(&row).await.map_err(taken)?;
         let detail = json!({ "name": row.name, "uri": row.uri, "profile": row.profile });
         let mut deeds = vec![actor.did("audience.create", format!("audience:{}", row.id), detail, now)];
-        if let Some((public, private)) = pair {
-            self.keep_signing_key(&mut scoped, tenant, Some(row.id), &public, &private, true, now).await?;
+        if profile.own_key {
+            let (public, private) = self.new_pair(profile.algorithm.algorithm()).await?;
+            self.keep_signing_key(scoped, tenant, Some(row.id), &public, &private, true, now).await?;
             let detail = json!({ "algorithm": public.algorithm().name(), "audience": row.id });
             deeds.push(actor.did("signing_key.create", format!("signing_key:{}", public.kid()), detail, now));
         }
-        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
-        self.commit(tx, "audiences", tenant, row.id).await?;
-        Ok(AudienceView { row, profile })
+        Ok((row, deeds))
     }
 
     /// All audiences of a tenant, oldest first.
@@ -475,5 +581,22 @@ mod tests {
         assert!(!fits(|profile| profile.lifetime = Some(1)));
         assert!(!fits(|profile| profile.required_scope = Some("*".into())));
         assert!(!fits(|profile| profile.claims.extend([Claim::Permissions, Claim::PermissionsUpper])));
+        let named = |claim: &str, attribute: &str| {
+            let attributes = BTreeMap::from([(claim.to_owned(), attribute.to_owned())]);
+            Profile { attributes, ..Profile::default() }.check().is_ok()
+        };
+        assert!(named("groups", "teams"));
+        assert!(!named("roles", "teams") && !named("sub", "name") && !named("admin", "boss") && !named("groups", "a b"));
+        let letters = |letter: &str, scope: &str| {
+            let privileges = vec![Privilege { letter: letter.to_owned(), scope: scope.to_owned() }];
+            Profile { privileges, ..Profile::default() }.check().is_ok()
+        };
+        assert!(letters("R", "hits:read"));
+        assert!(!letters("", "hits:read") && !letters("R", "hits") && !letters("R W", "hits:read"));
+        assert!(fits(|profile| profile.backdate = 30));
+        assert!(!fits(|profile| profile.backdate = 31) && !fits(|profile| profile.backdate = -1));
+        assert!(fits(|profile| profile.omit_jti = true));
+        assert!(!fits(|profile| (profile.omit_jti, profile.allow_non_expiring) = (true, true)));
+        assert!(!fits(|profile| profile.admin_role = Some("a b".into())));
     }
 }

@@ -78,6 +78,7 @@ impl BareExchange {
             key: Some(&key),
             family: None,
             username: None,
+            person: None,
             actor: None,
             roles: None,
             scope: &self.scope,

@@ -209,6 +209,8 @@ pub(crate) struct VerifiedToken {
 pub(crate) enum For {
     /// This issuer's own endpoints.
     Us,
+    /// What the tenant's dialects serve: as well for its usual audience, under the tenant's own keys.
+    UsOrUsual,
     /// Anybody: who only asks about it.
     Anybody,
     /// Whoever it was issued for, but signed by the tenant's own keys: nothing that only an audience's key vouches for.
@@ -220,7 +222,7 @@ fn is_of(record: &IssuedToken, token: &AccessToken, whose: For) -> bool {
     let kept = record.key.as_ref().map(KeyId::as_str);
     match whose {
         For::Us => kept == token.key_id.as_deref() && record.subject == token.subject,
-        For::Anybody | For::AnybodyByUs => token.key_id.as_deref().is_none_or(|key| Some(key) == kept),
+        For::UsOrUsual | For::Anybody | For::AnybodyByUs => token.key_id.as_deref().is_none_or(|key| Some(key) == kept),
     }
 }
 
@@ -232,11 +234,31 @@ impl Issuer {
         presented: Presented,
         request: RequestInfo,
     ) -> Result<Caller, Failure> {
+        self.authenticate_for(For::Us, tenant, presented, request).await
+    }
+
+    /// As [`Issuer::authenticate`], for what opens nothing of our management: a token of the tenant's usual audience does too.
+    pub async fn authenticate_as_usual(
+        &self,
+        tenant: Option<&TenantEntry>,
+        presented: Presented,
+        request: RequestInfo,
+    ) -> Result<Caller, Failure> {
+        self.authenticate_for(For::UsOrUsual, tenant, presented, request).await
+    }
+
+    async fn authenticate_for(
+        &self,
+        whose: For,
+        tenant: Option<&TenantEntry>,
+        presented: Presented,
+        request: RequestInfo,
+    ) -> Result<Caller, Failure> {
         let now = self.clock.now();
         match presented {
             Presented::Token(token) => {
                 let VerifiedToken { principal, scopes, acting, token, .. } =
-                    self.verify_token(tenant, &token, For::Us, now).await?;
+                    self.verify_token(tenant, &token, whose, now).await?;
                 if let Principal::Key(key) = &principal {
                     self.use_key(key, &request, now).await.map_err(|failure| match failure {
                         Failure::Refusal(Refusal::KeyLimit(_)) => KEY_GONE.into(),
@@ -294,6 +316,14 @@ impl Issuer {
                 _ => "it does not verify",
             })
         })?;
+        if whose == For::UsOrUsual && !entry.is_for_us_or_usual(&token.audience) {
+            return Err(invalid("it is for another audience"));
+        }
+        // One of our own shape is read as strictly here as elsewhere.
+        let whose = match whose {
+            For::UsOrUsual if token.audience.contains(&entry.issuer) => For::Us,
+            whose => whose,
+        };
         let malformed = || invalid("it does not verify");
         let id = TokenId(token.token_id.parse().map_err(|_| malformed())?);
         let kept_until = DateTime::from_timestamp(token.expires_at.unwrap_or(UNENDING), 0).ok_or_else(malformed)?;
@@ -301,12 +331,20 @@ impl Issuer {
         // Our signature alone does not do: the record must know it, and not as called back.
         let record = self.directory.issued_token(entry.tenant.id, id, kept_until).await?;
         let is_it = |record: &Arc<IssuedToken>| record.expires_at == kept_until && is_of(record, &token, whose);
-        let record = record.filter(|record| is_it(record) && record.revoked.is_none() && record.family == family);
+        // A token in another shape may not name its login; the record does.
+        let of_login = |record: &Arc<IssuedToken>| record.family == family || family.is_none() && whose != For::Us;
+        let record = record.filter(|record| is_it(record) && record.revoked.is_none() && of_login(record));
         let record = record.ok_or_else(|| invalid("it was called back"))?;
+        let family = record.family;
         let (principal, granted) = self.principal_of(&entry, &record, now).await?;
         let scopes = match (&principal, granted) {
             (Principal::Person(person), Some(granted)) if !token.narrowed => {
                 rights::of_login(&person.tenant, person.user()?, &granted)
+            }
+            // In another shape, a token may not say what was granted either.
+            _ if token.scope.is_empty() && whose != For::Us => {
+                let granted: Vec<String> = record.scope.split_whitespace().map(str::to_owned).collect();
+                ScopeSet::kept(&granted).intersection(&principal.scopes())
             }
             _ => ScopeSet::kept(&token.scope).intersection(&principal.scopes()),
         };

@@ -12,6 +12,7 @@ use claviger_store::audit::TokenRow;
 use claviger_store::id::{FamilyId, Owner};
 use claviger_store::password::PasswordHash;
 use claviger_store::token_family::{Principal, TokenFamily};
+use claviger_store::user::User;
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
@@ -48,7 +49,8 @@ pub struct Exchange<'a> {
     pub scope: Option<&'a str>,
     /// Whom the token is asked for (RFC 8707); `None` for the issuer itself.
     pub resource: Option<&'a str>,
-    /// The audience asked for, by name or `aud`, whose shape the token gets; `None` for none. Not together with a resource.
+    /// The audience asked for, by name or `aud`, whose shape the token gets; `None` for the tenant's usual one, if it has one
+    /// and the key gives no refresh tokens; the issuer's identifier for none. Not together with a resource.
     pub audience: Option<&'a str>,
     /// The request.
     pub request: RequestInfo,
@@ -116,8 +118,13 @@ impl VerifiedKey {
     /// The login name, where a person stands behind it.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
+        self.person().map(|user| user.username.as_str())
+    }
+
+    /// The person behind it, if there is one.
+    pub(crate) fn person(&self) -> Option<&User> {
         match &*self.owner {
-            OwnerNow::User(user) => Some(&user.username),
+            OwnerNow::User(user) => Some(user),
             OwnerNow::Application(_) => None,
         }
     }
@@ -200,11 +207,17 @@ impl Issuer {
         let Exchange { tenant, credential, scope, resource, audience: wanted, request } = exchange;
         let verified = self.verify_pair(tenant, credential, &request, now).await?;
         let of = &verified.tenant;
+        if of.settings.require_https && !request.https {
+            return Err(self.refuse_wish(&verified, "https_required", Refusal::HttpsRequired, &request, now).await);
+        }
         if wanted.is_some() && resource.is_some() {
             let refusal = Refusal::invalid("audience", "cannot be asked for together with a resource");
             return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
         }
-        let for_audience = match wanted.map(|name| of.audience(name)) {
+        // A refresh token leads to tokens of our own shape, so that its first companion has it too.
+        let usual = of.settings.usual_audience.as_deref().filter(|_| resource.is_none() && !verified.entry.key.refresh);
+        let wanted = wanted.or(usual);
+        let for_audience = match wanted.filter(|name| *name != of.issuer).map(|name| of.audience(name)) {
             Some(None) => {
                 let refusal = Refusal::invalid("audience", "is none that is registered in this tenant");
                 return Err(self.refuse_wish(&verified, "invalid_target", refusal, &request, now).await);
@@ -243,7 +256,8 @@ impl Issuer {
         let roles = verified.roles();
         // A service that asks for roles hears of a person's even where there are none.
         let told = Some(roles.as_slice()).filter(|roles| verified.username().is_some() || !roles.is_empty());
-        let usual = verified.lifetime(self.settings.token_lifetime);
+        let usual = (!audience.profile.omit_exp).then(|| verified.lifetime(self.settings.token_lifetime));
+        let lifetime = audience.profile.lifetime.or(usual);
         let grant = Grant {
             issuer: &tenant.issuer,
             audience: &audience.row.uri,
@@ -254,13 +268,14 @@ impl Issuer {
             family: None,
             username: verified.username(),
             roles: told,
+            person: verified.person(),
             actor: None,
             scope,
             allowed_ips: &entry.limits.allowed_ips,
             narrowed: false,
-            lifetime: (!audience.profile.omit_exp).then(|| audience.profile.lifetime.unwrap_or(usual)),
+            lifetime,
             // One without an end says none, also where its key has one: when that comes, it is told as a revocation.
-            not_after: entry.key.expires_at.filter(|_| !audience.profile.omit_exp),
+            not_after: entry.key.expires_at.filter(|_| lifetime.is_some()),
         };
         let minted = self.mint_for_audience(tenant, audience, &grant, now).await?;
         let scope = scope.to_string();
@@ -324,6 +339,7 @@ impl Issuer {
             family: opening.as_ref().map(|(token, _)| token.family),
             username: verified.username(),
             roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
+            person: None,
             actor: None,
             scope,
             narrowed: false,

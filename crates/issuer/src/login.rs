@@ -25,6 +25,7 @@ use crate::audit::{Draft, Outcome};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
 use crate::measure::LOGINS;
+use crate::mint::Target;
 use crate::opening::{Opening, StandsOn};
 use crate::password::LONGEST_PRESENTED;
 use crate::record::{Deed, Entry, Recorded, What};
@@ -110,11 +111,23 @@ pub(crate) fn agent(text: Option<&str>) -> Option<String> {
 impl Issuer {
     /// Logs somebody in and begins a token family.
     pub async fn log_in(&self, login: Login<'_>) -> Result<LoggedIn, Failure> {
+        let target = Target::Ours(&login.tenant.issuer);
+        self.log_in_to(login, target).await
+    }
+
+    /// As [`Issuer::log_in`], with an access token in the shape of the tenant's usual audience, if it has one.
+    pub async fn log_in_as_usual(&self, login: Login<'_>) -> Result<LoggedIn, Failure> {
+        let tenant = login.tenant;
+        let target = tenant.usual_audience()?.map_or(Target::Ours(&tenant.issuer), Target::Registered);
+        self.log_in_to(login, target).await
+    }
+
+    async fn log_in_to(&self, login: Login<'_>, target: Target<'_>) -> Result<LoggedIn, Failure> {
         let now = self.clock.now();
         let tenant = login.tenant;
         let proven = self.prove(&login, now).await?;
         let draft = proven.draft(&login.request, now);
-        let begun = match self.family_for(tenant, &proven.user, login.scope, login.client, &login.request) {
+        let begun = match self.family_for(tenant, &proven.user, login.scope, login.client, &login.request, target).await {
             Ok(begun) => begun,
             Err(failure) => {
                 self.succeeded(tenant.tenant.id, proven).await;
@@ -128,13 +141,14 @@ impl Issuer {
     }
 
     /// A token family for somebody, with its first tokens; nothing is written yet.
-    pub(crate) fn family_for(
+    pub(crate) async fn family_for(
         &self,
         tenant: &Arc<TenantEntry>,
         user: &Arc<User>,
         asked: Option<&str>,
         client: Option<&VerifiedKey>,
         request: &RequestInfo,
+        target: Target<'_>,
     ) -> Result<BegunFamily, Failure> {
         let now = self.clock.now();
         let scope = rights::of_person(tenant, user).narrow(asked)?.into_owned();
@@ -158,7 +172,7 @@ impl Issuer {
             connection: None,
         };
         let stands = Standing { owner: Arc::new(OwnerNow::User(user.clone())), key: None, scope: scope.clone() };
-        let minted = self.mint_for_family(tenant, &family, &stands, (&scope, false), &tenant.issuer, now)?;
+        let minted = self.mint_for_family(tenant, &family, &stands, (&scope, false), target, now).await?;
         let row = token_row(&minted, &family, &stands, &scope);
         let tokens = self.tokens(&minted, &scope, &token);
         Ok(BegunFamily { id, kept: new_family(family, mac, pepper_version), row, tokens })

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::id::{FamilyId, KeyId, TenantId, TokenId};
 use claviger_store::issued_token::UNENDING;
+use claviger_store::user::User;
 use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::Value;
@@ -36,6 +37,8 @@ pub struct Grant<'a> {
     pub username: Option<&'a str>,
     /// The person's roles; `None` for tokens that are not about a person.
     pub roles: Option<&'a [String]>,
+    /// The person behind it, for claims about people; `None` where there is none, or none is asked for.
+    pub person: Option<&'a User>,
     /// `act`: who acts for the subject (RFC 8693 §4.1).
     pub actor: Option<Act<'a>>,
     /// What it allows.
@@ -48,6 +51,15 @@ pub struct Grant<'a> {
     pub lifetime: Option<i32>,
     /// When what it stands on ends: it ends no later.
     pub not_after: Option<DateTime<Utc>>,
+}
+
+/// Whose shape a token gets.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// Our own, for this `aud`.
+    Ours(&'a str),
+    /// That of a registered audience.
+    Registered(&'a AudienceEntry),
 }
 
 /// A token.
@@ -163,7 +175,9 @@ pub(crate) fn mint_for(
     id: TokenId,
     status: Option<&StatusClaim>,
 ) -> Result<Minted, Fault> {
-    let Profile { subject, claims: wanted, extra, omit_aud, algorithm, .. } = &audience.profile;
+    let Profile { subject, claims: wanted, extra, attributes, privileges, admin_role, omit_aud, algorithm, .. } =
+        &audience.profile;
+    let now = now - TimeDelta::seconds(audience.profile.backdate.into());
     let iat = now.timestamp();
     let exp = grant.ends(now);
     let mut claims = extra.clone();
@@ -172,7 +186,7 @@ pub(crate) fn mint_for(
             claims.insert(name.to_owned(), value);
         }
     };
-    claim("iss", Some(grant.issuer.into()));
+    claim("iss", (!audience.profile.omit_iss).then(|| grant.issuer.into()));
     claim(
         "sub",
         Some(match subject {
@@ -183,9 +197,10 @@ pub(crate) fn mint_for(
     claim("aud", (!omit_aud).then(|| audience.row.uri.clone().into()));
     claim("exp", exp.map(Value::from));
     claim("iat", Some(iat.into()));
-    claim("jti", Some(id.to_string().into()));
+    claim("jti", (!audience.profile.omit_jti).then(|| id.to_string().into()));
     claim("status", status.map(StatusClaim::to_json));
-    // A limit goes with every token, whatever the shape.
+    // A limit and the login that it ends with go with every token, whatever the shape.
+    claim("sid", grant.family.map(|family| family.to_string().into()));
     let networks = || grant.allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>();
     claim("allowed_ips", (!grant.allowed_ips.is_empty()).then(|| networks().into()));
     for one in wanted {
@@ -198,8 +213,18 @@ pub(crate) fn mint_for(
             Claim::Scope => claim("scope", (!grant.scope.is_empty()).then(|| grant.scope.to_string().into())),
             Claim::Permissions => claim("permissions", Some(permissions(grant.scope.iter(), false))),
             Claim::PermissionsUpper => claim("permissions", Some(permissions(grant.scope.iter(), true))),
+            Claim::Email => claim("email", grant.person.and_then(|person| person.email.as_deref()).map(Value::from)),
+            Claim::PreferredUsername => claim("preferred_username", grant.username.map(Value::from)),
+            Claim::Uid => claim("uid", Some(grant.subject.into())),
         }
     }
+    for (name, attribute) in attributes {
+        claim(name, grant.person.and_then(|person| person.attributes.get(attribute)).cloned());
+    }
+    let held = privileges.iter().filter(|one| grant.scope.contains(&one.scope)).map(|one| one.letter.as_str());
+    claim("priv", (!privileges.is_empty()).then(|| held.collect::<Vec<_>>().into()));
+    let has = |role: &String| grant.roles.is_some_and(|roles| roles.contains(role));
+    claim("admin", admin_role.as_ref().map(|role| has(role).into()));
     let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;
     let header = encoded_header("at+jwt", algorithm.name(), signer.kid());
     Ok(minted(signed(signer, &header, &claims)?, id, iat, exp))
@@ -274,6 +299,7 @@ mod tests {
             family: None,
             username: None,
             roles: None,
+            person: None,
             actor: None,
             scope: &scope,
             allowed_ips: &[],
@@ -333,6 +359,7 @@ mod tests {
                 family: None,
                 username: None,
                 roles: None,
+                person: None,
                 actor: None,
                 scope: &scope,
                 allowed_ips: &[],

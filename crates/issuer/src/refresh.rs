@@ -33,7 +33,7 @@ use crate::audit::{Draft, Outcome};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
 use crate::measure::REFRESHES;
-use crate::mint::{Grant, Minted, mint};
+use crate::mint::{Grant, Minted, Target, mint};
 use crate::record::{Deed, Entry, Recorded, What};
 use crate::refresh_token::RefreshToken;
 use crate::refusal::GrantRefused;
@@ -449,7 +449,7 @@ impl Issuer {
         });
         if let Some((stands, scope, audience)) = granted {
             let successor = RefreshToken::generate(token.tenant, token.family, token.generation + 1, &self.random);
-            let minted = self.mint_for_family(&entry, &family, &stands, (&scope, narrowed), audience, now)?;
+            let minted = self.mint_for_family(&entry, &family, &stands, (&scope, narrowed), Target::Ours(audience), now).await?;
             let tokens = self.tokens(&minted, &scope, &successor);
             let sealed = serde_json::to_vec(&tokens).map(Zeroizing::new).ok();
             let sealed = sealed.and_then(|plain| token.seal_answer(&plain, &self.peppers, &self.random).ok());
@@ -576,15 +576,19 @@ impl Issuer {
     }
 
     /// An access token of a family.
-    pub(crate) fn mint_for_family(
+    pub(crate) async fn mint_for_family(
         &self,
         tenant: &TenantEntry,
         family: &TokenFamily,
         stands: &Standing,
         (scope, narrowed): (&ScopeSet, bool),
-        audience: &str,
+        target: Target<'_>,
         now: DateTime<Utc>,
     ) -> Result<Minted, Failure> {
+        let audience = match target {
+            Target::Ours(audience) => audience,
+            Target::Registered(registered) => &registered.row.uri,
+        };
         let mut grant = Grant {
             issuer: &tenant.issuer,
             audience,
@@ -596,6 +600,7 @@ impl Issuer {
             family: Some(family.id),
             username: None,
             roles: None,
+            person: None,
             actor: None,
             scope,
             allowed_ips: stands.key.as_ref().map_or(&[], |key| &key.entry.limits.allowed_ips),
@@ -617,11 +622,18 @@ impl Issuer {
             subject = user.id.to_string();
             grant.username = Some(&user.username);
             grant.roles = Some(&user.roles);
+            grant.person = Some(user);
         } else {
             return Err(Fault::Internal("a login that is nobody's".into()).into());
         }
         grant.subject = &subject;
-        Ok(mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?)
+        match target {
+            Target::Ours(_) => Ok(mint(tenant.signer(&self.clock)?, &grant, now, &self.random)?),
+            Target::Registered(registered) => {
+                grant.lifetime = registered.profile.lifetime.or(grant.lifetime);
+                self.mint_for_audience(tenant, registered, &grant, now).await
+            }
+        }
     }
 
     /// What a login or refresh answers.

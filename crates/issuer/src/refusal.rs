@@ -13,6 +13,9 @@ pub enum Refusal {
     /// The pair of key and secret is not a valid one. Why is for the audit trail alone.
     #[error("the key and secret are not valid")]
     InvalidPair,
+    /// Plain http, where the tenant wants https.
+    #[error("this is answered over https only")]
+    HttpsRequired,
     /// Too many failures.
     #[error("too many failed attempts; try again in {retry_after} seconds")]
     Throttled {

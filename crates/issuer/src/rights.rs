@@ -148,6 +148,16 @@ impl Catalogue {
         }
     }
 
+    /// Whether the tenant has made the role.
+    pub(crate) fn has_role(&self, name: &str) -> bool {
+        self.roles.contains_key(name)
+    }
+
+    /// The roles that the tenant has made, in order.
+    pub(crate) fn role_names(&self) -> Vec<&str> {
+        self.roles.keys().map(String::as_str).collect()
+    }
+
     pub(crate) fn roles_cover(&self, roles: &[String], scope: &str) -> bool {
         roles.iter().filter_map(|role| self.role(role)).any(|patterns| patterns.covers(scope))
     }

@@ -30,7 +30,7 @@ pub struct RoleChange {
 }
 
 /// A role name: letters, digits, `_`, `.`, `:` and `-`.
-fn is_role(name: &str) -> bool {
+pub(crate) fn is_role(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-'))
 }
 

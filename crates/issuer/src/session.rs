@@ -169,6 +169,17 @@ impl Issuer {
         Ok(Caller { principal: Principal::Person(person), scopes: ScopeSet::default(), acting: None, token_ends: None, request })
     }
 
+    /// As [`Issuer::signed_in`], with all that the person holds now: for dialects, whose pages are where people are managed.
+    pub async fn signed_in_as_usual(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        cookie: &SecretString,
+        request: RequestInfo,
+    ) -> Result<Caller, Failure> {
+        let caller = self.signed_in(tenant, cookie, request).await?;
+        Ok(Caller { scopes: caller.principal.scopes(), ..caller })
+    }
+
     /// Ends the caller's own session or token family.
     pub async fn log_out(&self, caller: &Caller) -> Result<(), Failure> {
         let Principal::Person(Person { login: Some(login), .. }) = &caller.principal else {

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::Refusal;
 use crate::budget::Told;
+use crate::dialect::Dialects;
 use crate::key_life::JWKS_MAX_AGE;
 use crate::key_request::KeyRequestRule;
 use crate::limits::KeyRule;
@@ -19,6 +20,7 @@ use crate::password::{Cost, PasswordPolicy};
 use crate::requirement::{Policy, check_policies};
 use crate::resource::check_resources;
 use crate::rights::Patterns;
+use crate::tenant::check_name;
 use crate::verifier_watch::NamedVerifier;
 use crate::verify::Transport;
 
@@ -122,6 +124,26 @@ pub struct TenantSettings {
     /// Whether the revocation feed takes the scope `revocations:read`; false if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocations_private: Option<bool>,
+    /// Which other systems' routes are served.
+    #[serde(skip_serializing_if = "is_default")]
+    pub dialects: Dialects,
+    /// The audience whose shape tokens have that are asked for nobody in particular, by name: from keys, and from logins of
+    /// the dialects. The dialects' routes take its tokens; our management never does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usual_audience: Option<String>,
+    /// Whether `Authorization: Bearer: TOKEN`, and a token without a scheme, are taken too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lenient_bearer: bool,
+    /// Whether plain http is refused, though the installation does not refuse it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub require_https: bool,
+    /// Whether a dialect tells apart what its system tells apart, such as keys that are not there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub legacy_error_text: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Seconds that a token from a login lives, unless the tenant says otherwise.
@@ -253,6 +275,10 @@ impl TenantSettings {
             check_login_times("session", idle, absolute)?;
         }
         check_policies(&self.policies)?;
+        self.dialects.check()?;
+        if let Some(name) = &self.usual_audience {
+            check_name("usual_audience", name)?;
+        }
         if let Some(rule) = &self.keys {
             rule.check()?;
         }
@@ -374,6 +400,8 @@ pub struct RequestInfo {
     pub id: String,
     /// Whom it came from, proxies seen through; `None` for the command line.
     pub address: Option<IpAddr>,
+    /// Whether it came over https, as far as the server can tell.
+    pub https: bool,
     /// How its client calls itself.
     pub agent: Option<String>,
     /// How the resource was asked for.
@@ -386,6 +414,6 @@ impl RequestInfo {
     /// A plain request.
     #[must_use]
     pub fn new(id: String, address: Option<IpAddr>) -> Self {
-        Self { id, address, agent: None, transport: Transport::Http, told: Told::default() }
+        Self { id, address, https: false, agent: None, transport: Transport::Http, told: Told::default() }
     }
 }

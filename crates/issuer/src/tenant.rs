@@ -20,8 +20,10 @@ pub struct NewTenant {
     pub slug: String,
     /// Its name for people; the slug if absent.
     pub name: Option<String>,
-    /// Its settings.
+    /// Its settings. What they say wins over the preset.
     pub settings: TenantSettings,
+    /// What it starts from besides, by name.
+    pub preset: Option<String>,
 }
 
 /// What to change of a tenant; `None` leaves as it is.
@@ -126,7 +128,7 @@ impl Issuer {
         now: DateTime<Utc>,
         more: Vec<Draft>,
     ) -> Result<Tenant, Failure> {
-        let NewTenant { slug, name, settings } = new;
+        let NewTenant { slug, name, settings, preset } = new;
         let name = name.unwrap_or_else(|| slug.clone());
         check_slug(&slug)?;
         check_name("name", &name)?;
@@ -143,8 +145,14 @@ impl Issuer {
         let made = actor.did("tenant.create", format!("tenant:{id}"), json!({ "slug": slug }), now);
         let first_key =
             actor.did("signing_key.create", format!("signing_key:{}", key.kid()), json!({ "algorithm": "EdDSA" }), now);
-        let deeds = [made, first_key].into_iter().chain(more).collect::<Vec<_>>();
-        append(&mut scoped, id, &self.chain_key, &self.random, deeds).await?;
+        let mut deeds = vec![made, first_key];
+        deeds.extend(more);
+        if let Some(preset) = preset {
+            let tenant = tx.any_tenant().tenant_by_id(id).await?.ok_or(Refusal::NotFound)?;
+            let mut scoped = tx.tenant(id).await?;
+            deeds.extend(self.apply_preset_in(&mut scoped, &tenant, actor, &preset).await?.1);
+        }
+        append(&mut tx.tenant(id).await?, id, &self.chain_key, &self.random, deeds).await?;
         let tenant = tx.any_tenant().tenant_by_id(id).await?;
         tenant.ok_or_else(|| Fault::Internal("a new tenant is not there".into()).into())
     }

@@ -172,6 +172,7 @@ impl Issuer {
             family,
             username: subject.username(),
             roles: Some(roles.as_slice()).filter(|roles| !roles.is_empty()),
+            person: None,
             actor: Some(Act {
                 sub: &acting.subject,
                 key_id: match &actor.principal {

@@ -62,6 +62,7 @@ impl Issuer {
             family: None,
             username: Some(&person.username),
             roles: Some(&person.roles),
+            person: Some(person),
             actor: None,
             scope: &scope,
             allowed_ips: &[],

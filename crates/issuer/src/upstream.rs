@@ -29,6 +29,7 @@ use crate::connection::{ConnectionEntry, Oidc, Provider};
 use crate::directory::TenantEntry;
 use crate::identity::Identity;
 use crate::login::login_draft;
+use crate::mint::Target;
 use crate::oidc::{Asked, Declined, Way};
 use crate::opening::Opening;
 use crate::record::Entry;
@@ -432,6 +433,8 @@ impl Issuer {
             email,
             roles: &identity.roles,
             scopes: &[],
+            // What the other side says of somebody stays with the link.
+            attributes: None,
         };
         let taken = |error: claviger_store::StoreError| match error.unique_violation() {
             Some(USERNAME_TAKEN | LOOK_TAKEN) => refused(Declined::NameTaken),
@@ -547,7 +550,7 @@ impl Issuer {
         request: &RequestInfo,
     ) -> Result<Tokens, Failure> {
         let (user, draft, opening) = self.arrived(arrived, request);
-        let begun = self.family_for(tenant, &user, scope, None, request)?;
+        let begun = self.family_for(tenant, &user, scope, None, request, Target::Ours(&tenant.issuer)).await?;
         self.begin_family(tenant, begun, draft, opening).await
     }
 

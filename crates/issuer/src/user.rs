@@ -4,9 +4,10 @@ use claviger_store::id::{Owner, TenantId, UserId};
 use claviger_store::token_family::EndedBy;
 use claviger_store::user::{EMAIL_TAKEN, ID_TAKEN, LOOK_TAKEN, USERNAME_TAKEN, User};
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::account::end_logins;
+use crate::attribute::{Attributes, changed};
 use crate::audit::{Actor, append};
 use crate::directory::TenantEntry;
 use crate::grant::{checked_scopes, to_person};
@@ -26,6 +27,8 @@ pub struct NewUser {
     pub roles: Vec<String>,
     /// Held beside those of the roles.
     pub scopes: Vec<String>,
+    /// What services want to know besides.
+    pub attributes: Attributes,
     /// `None` for somebody who cannot log in with a password.
     pub password: Option<NewPassword>,
     /// The id in the system that the person comes from; `None` makes one.
@@ -51,6 +54,8 @@ pub struct UserChange {
     pub roles: Option<Vec<String>>,
     /// All of the scopes held beside those of the roles.
     pub scopes: Option<Vec<String>>,
+    /// Attributes to be set, or removed by `null`; those that are not named stay.
+    pub attributes: Option<Attributes>,
     /// Whether the person may act.
     pub disabled: Option<bool>,
 }
@@ -88,8 +93,9 @@ impl Issuer {
     /// Makes a user.
     pub async fn create_user(&self, tenant: &TenantEntry, actor: &Actor, new: NewUser) -> Result<User, Failure> {
         let now = self.clock.now();
-        let NewUser { username, email, roles, scopes, password, id, disabled } = new;
+        let NewUser { username, email, roles, scopes, attributes, password, id, disabled } = new;
         let username = Username::parse(&username)?;
+        let attributes = changed(&Attributes::new(), &attributes)?;
         let email = email.as_deref().map(normal_email).transpose()?;
         let roles = checked_roles(&roles)?;
         let scopes = checked_scopes(&scopes)?;
@@ -98,6 +104,8 @@ impl Issuer {
             Some(NewPassword::Text(text)) => Some(self.new_password(tenant, &username.shown, email.as_deref(), text).await?),
             Some(NewPassword::Hash(text)) => Some(imported("password_hash", &text)?),
         };
+        let names: Vec<String> = attributes.keys().cloned().collect();
+        let attributes = Value::Object(attributes);
         let kept = claviger_store::user::NewUser {
             id: id.unwrap_or_else(|| UserId(self.random.uuid())),
             username: &username.shown,
@@ -106,6 +114,7 @@ impl Issuer {
             email: email.as_deref(),
             roles: &roles,
             scopes: &scopes,
+            attributes: Some(&attributes),
         };
         let entry = tenant;
         let tenant = entry.tenant.id;
@@ -119,7 +128,10 @@ impl Issuer {
             scoped.set_password(kept.id, hash, now, &actor.name).await?;
         }
         let target = format!("user:{}", kept.id);
-        let detail = json!({ "roles": roles, "scopes": scopes, "password": hash.is_some(), "imported": id.is_some() });
+        let mut detail = json!({ "roles": roles, "scopes": scopes, "password": hash.is_some(), "imported": id.is_some() });
+        if let Some(detail) = detail.as_object_mut().filter(|_| !names.is_empty()) {
+            detail.insert("attributes".to_owned(), json!(names));
+        }
         let mut deeds = vec![actor.did("user.create", &target, detail, now)];
         if disabled {
             scoped.set_user_disabled(kept.id, Some((now, actor.name.as_str()))).await?;
@@ -133,8 +145,9 @@ impl Issuer {
 
     /// Whether a user could be made of this, as far as that can be told without doing it.
     pub async fn check_user(&self, tenant: &TenantEntry, new: &NewUser) -> Result<(), Failure> {
-        let NewUser { username, email, roles, scopes, password, id, disabled: _ } = new;
+        let NewUser { username, email, roles, scopes, attributes, password, id, disabled: _ } = new;
         let username = Username::parse(username)?;
+        changed(&Attributes::new(), attributes)?;
         checked_roles(roles)?;
         checked_scopes(scopes)?;
         if let Some(NewPassword::Hash(text)) = password {
@@ -149,6 +162,7 @@ impl Issuer {
             email: email.as_deref(),
             roles: &[],
             scopes: &[],
+            attributes: None,
         };
         // Done, and undone: nothing else knows all that the table refuses.
         let mut tx = self.store.begin_in(tenant.tenant.id).await?;
@@ -192,17 +206,29 @@ impl Issuer {
 
     /// Changes a user.
     pub async fn change_user(&self, tenant: TenantId, actor: &Actor, id: UserId, change: UserChange) -> Result<User, Failure> {
+        self.change_user_by(tenant, actor, id, |_| Ok(change)).await
+    }
+
+    /// Changes a user as a rule says that sees the person as they are now, while nobody else can change them.
+    pub async fn change_user_by(
+        &self,
+        tenant: TenantId,
+        actor: &Actor,
+        id: UserId,
+        rule: impl FnOnce(&User) -> Result<UserChange, Refusal> + Send,
+    ) -> Result<User, Failure> {
         let now = self.clock.now();
-        let UserChange { email, roles, scopes, disabled } = change;
-        let roles = roles.as_deref().map(checked_roles).transpose()?;
-        let scopes = scopes.as_deref().map(checked_scopes).transpose()?;
         let entry = self.entry_of(tenant).await?;
-        let email = email.map(|email| email.as_deref().map(normal_email).transpose()).transpose()?;
         let mut tx = self.store.begin_in(tenant).await?;
         let mut scoped = tx.tenant(tenant).await?;
         if !scoped.lock_user(id).await? {
             return Err(Refusal::NotFound.into());
         }
+        let before = scoped.user(id).await?.ok_or(Refusal::NotFound)?;
+        let UserChange { email, roles, scopes, attributes, disabled } = rule(&before)?;
+        let roles = roles.as_deref().map(checked_roles).transpose()?;
+        let scopes = scopes.as_deref().map(checked_scopes).transpose()?;
+        let email = email.map(|email| email.as_deref().map(normal_email).transpose()).transpose()?;
         let mut deeds = Vec::new();
         let mut families = Vec::new();
         let target = format!("user:{id}");
@@ -213,8 +239,14 @@ impl Issuer {
                 Err(error) => return Err(taken(&error).map_or_else(|| error.into(), Failure::from)),
             }
         }
+        if let Some(change) = attributes {
+            let after = changed(&before.attributes, &change)?;
+            scoped.set_user_attributes(id, &Value::Object(after)).await?;
+            // What they say may be personal; which there are is not.
+            let detail = json!({ "changed": ["attributes"], "attributes": change.keys().collect::<Vec<_>>() });
+            deeds.push(actor.did("user.update", &target, detail, now));
+        }
         if roles.is_some() || scopes.is_some() {
-            let before = scoped.user(id).await?.ok_or(Refusal::NotFound)?;
             let held = (before.roles.as_slice(), before.scopes.as_slice());
             let (roles, scopes) = (roles.as_deref().unwrap_or(held.0), scopes.as_deref().unwrap_or(held.1));
             to_person(&mut scoped, &entry, actor, held, roles, scopes, now).await?;

@@ -21,6 +21,8 @@ pub struct IssuedToken {
     pub family: Option<FamilyId>,
     /// Whom it is about: a person's or an application's id, also where the token names them otherwise.
     pub subject: String,
+    /// What was granted, space-separated, also where the token does not say it.
+    pub scope: String,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
     /// When it was called back, and by whom.
@@ -31,7 +33,7 @@ impl TenantTx<'_> {
     /// A token, if we issued it. `expires_at` is its `exp` (or [`UNENDING`]), which names its partition.
     pub async fn issued_token(&mut self, id: TokenId, expires_at: DateTime<Utc>) -> Result<Option<IssuedToken>, StoreError> {
         let row = sqlx::query!(
-            r#"SELECT key_id AS "key: KeyId", family_id AS "family: FamilyId", subject, revoked_at, revoked_by
+            r#"SELECT key_id AS "key: KeyId", family_id AS "family: FamilyId", subject, scope, revoked_at, revoked_by
                  FROM issued_tokens
                 WHERE tenant_id = $1 AND jti = $2 AND expires_at = $3"#,
             self.tenant.0,
@@ -42,7 +44,8 @@ impl TenantTx<'_> {
         .await?;
         row.map(|row| {
             let revoked = evidence("issued_tokens", (row.revoked_at, row.revoked_by))?;
-            Ok(IssuedToken { key: row.key, family: row.family, subject: row.subject, expires_at, revoked })
+            let (key, family) = (row.key, row.family);
+            Ok(IssuedToken { key, family, subject: row.subject, scope: row.scope, expires_at, revoked })
         })
         .transpose()
     }

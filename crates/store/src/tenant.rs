@@ -18,6 +18,8 @@ pub struct Tenant {
     pub name: String,
     /// Its settings, as the issuer wrote them.
     pub settings: Value,
+    /// What presets set, by the preset's name, as the issuer wrote it.
+    pub presets: Value,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Whether it may act.
@@ -31,6 +33,7 @@ struct Row {
     slug: String,
     name: String,
     settings: Value,
+    presets: Value,
     created_at: DateTime<Utc>,
     disabled_at: Option<DateTime<Utc>>,
     disabled_by: Option<String>,
@@ -42,9 +45,21 @@ struct Row {
 impl TryFrom<Row> for Tenant {
     type Error = StoreError;
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let Row { id, slug, name, settings, created_at, disabled_at, disabled_by, deleted_at, deleted_by, logins_ended_at } = row;
+        let Row {
+            id,
+            slug,
+            name,
+            settings,
+            presets,
+            created_at,
+            disabled_at,
+            disabled_by,
+            deleted_at,
+            deleted_by,
+            logins_ended_at,
+        } = row;
         let status = Status::from_columns("tenants", (disabled_at, disabled_by), (deleted_at, deleted_by))?;
-        Ok(Self { id, slug, name, settings, created_at, status, logins_ended_at })
+        Ok(Self { id, slug, name, settings, presets, created_at, status, logins_ended_at })
     }
 }
 
@@ -53,7 +68,7 @@ impl AnyTenant<'_> {
     pub async fn tenant_by_id(&mut self, id: TenantId) -> Result<Option<Tenant>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: TenantId", slug, name, settings, created_at,
+            r#"SELECT id AS "id: TenantId", slug, name, settings, presets, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by, logins_ended_at
                  FROM tenants
                 WHERE id = $1"#,
@@ -76,7 +91,7 @@ impl AnyTenant<'_> {
     pub async fn list_tenants(&mut self, after: Option<&str>, limit: u16) -> Result<Vec<Tenant>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: TenantId", slug, name, settings, created_at,
+            r#"SELECT id AS "id: TenantId", slug, name, settings, presets, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by, logins_ended_at
                  FROM tenants
                 WHERE deleted_at IS NULL AND ($1::text IS NULL OR slug > $1)
@@ -144,6 +159,14 @@ impl TenantTx<'_> {
         )
         .execute(&mut *self.connection)
         .await?;
+        Ok(())
+    }
+
+    /// Keeps what presets set.
+    pub async fn set_tenant_presets(&mut self, presets: &Value) -> Result<(), StoreError> {
+        sqlx::query!("UPDATE tenants SET presets = $2 WHERE id = $1 AND deleted_at IS NULL", self.tenant.0, presets)
+            .execute(&mut *self.connection)
+            .await?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! People.
 
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 
 use crate::id::UserId;
 use crate::standing::Status;
@@ -19,6 +20,8 @@ pub struct User {
     pub roles: Vec<String>,
     /// Held beside those of the roles, in order.
     pub scopes: Vec<String>,
+    /// What services want to know besides, by name.
+    pub attributes: Map<String, Value>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Whether this person may act.
@@ -41,6 +44,8 @@ pub struct NewUser<'a> {
     pub roles: &'a [String],
     /// Held beside those of the roles.
     pub scopes: &'a [String],
+    /// What services want to know besides: a JSON object; `None` is an empty one.
+    pub attributes: Option<&'a Value>,
 }
 
 /// The unique indexes that can refuse a new user.
@@ -58,6 +63,7 @@ struct Row {
     email: Option<String>,
     roles: Vec<String>,
     scopes: Vec<String>,
+    attributes: Value,
     created_at: DateTime<Utc>,
     disabled_at: Option<DateTime<Utc>>,
     disabled_by: Option<String>,
@@ -68,9 +74,13 @@ struct Row {
 impl TryFrom<Row> for User {
     type Error = StoreError;
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let Row { id, username, email, roles, scopes, created_at, disabled_at, disabled_by, deleted_at, deleted_by } = row;
+        let Row { id, username, email, roles, scopes, attributes, created_at, disabled_at, disabled_by, deleted_at, deleted_by } =
+            row;
+        let Value::Object(attributes) = attributes else {
+            return Err(StoreError::ImpossibleRow { table: "users", what: "attributes that are no object".into() });
+        };
         let status = Status::from_columns("users", (disabled_at, disabled_by), (deleted_at, deleted_by))?;
-        Ok(Self { id, username, email, roles, scopes, created_at, status })
+        Ok(Self { id, username, email, roles, scopes, attributes, created_at, status })
     }
 }
 
@@ -78,8 +88,9 @@ impl TenantTx<'_> {
     /// Keeps a new user.
     pub async fn create_user(&mut self, user: &NewUser<'_>, now: DateTime<Utc>) -> Result<(), StoreError> {
         sqlx::query!(
-            "INSERT INTO users (tenant_id, id, username, username_folded, username_skeleton, email, roles, created_at, scopes)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            "INSERT INTO users (tenant_id, id, username, username_folded, username_skeleton, email, roles, created_at, scopes,
+                                attributes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, '{}'::jsonb))",
             self.tenant.0,
             user.id.0,
             user.username,
@@ -88,7 +99,8 @@ impl TenantTx<'_> {
             user.email,
             user.roles,
             now,
-            user.scopes
+            user.scopes,
+            user.attributes
         )
         .execute(&mut *self.connection)
         .await?;
@@ -99,7 +111,7 @@ impl TenantTx<'_> {
     pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, roles, scopes, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, attributes, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND id = $2"#,
@@ -116,7 +128,7 @@ impl TenantTx<'_> {
     pub async fn user_by_username(&mut self, folded: &str) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, roles, scopes, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, attributes, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND username_folded = $2 AND deleted_at IS NULL"#,
@@ -133,7 +145,7 @@ impl TenantTx<'_> {
     pub async fn user_by_email(&mut self, email: &str) -> Result<Option<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, roles, scopes, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, attributes, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND email = $2 AND deleted_at IS NULL"#,
@@ -150,7 +162,7 @@ impl TenantTx<'_> {
     pub async fn list_users(&mut self, after: Option<UserId>, limit: u16) -> Result<Vec<User>, StoreError> {
         sqlx::query_as!(
             Row,
-            r#"SELECT id AS "id: UserId", username, email, roles, scopes, created_at,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, attributes, created_at,
                       disabled_at, disabled_by, deleted_at, deleted_by
                  FROM users
                 WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR id > $2)
@@ -205,6 +217,19 @@ impl TenantTx<'_> {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Replaces the attributes, a JSON object.
+    pub async fn set_user_attributes(&mut self, id: UserId, attributes: &Value) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE users SET attributes = $3 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+            self.tenant.0,
+            id.0,
+            attributes
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Locks a user against other writers until the transaction ends. False when it is not there.
     pub async fn lock_user(&mut self, id: UserId) -> Result<bool, StoreError> {
         let found = sqlx::query_scalar!(
@@ -247,10 +272,10 @@ impl TenantTx<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Ends a user for good and forgets the address. False when it was ended already, or is not there.
+    /// Ends a user for good and forgets address and attributes. False when it was ended already, or is not there.
     pub async fn delete_user(&mut self, id: UserId, now: DateTime<Utc>, by: &str) -> Result<bool, StoreError> {
         let done = sqlx::query!(
-            "UPDATE users SET deleted_at = $3, deleted_by = $4, email = NULL
+            "UPDATE users SET deleted_at = $3, deleted_by = $4, email = NULL, attributes = '{}'
               WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
             self.tenant.0,
             id.0,

@@ -55,6 +55,7 @@ async fn a_person_is_read_as_it_was_made() {
         email: Some("ada@example.com"),
         roles: &roles,
         scopes: &[],
+        attributes: Some(&serde_json::json!({ "projects": ["p1"] })),
     };
     create(&store, at.tenant, &user).await.unwrap();
     let mut tx = store.begin_in(at.tenant).await.unwrap();
@@ -67,6 +68,7 @@ async fn a_person_is_read_as_it_was_made() {
     ] {
         assert_eq!((found.id, found.username.as_str(), found.email.as_deref()), (id, "Ada.Lovelace", Some("ada@example.com")));
         assert_eq!(found.roles, roles);
+        assert_eq!(found.attributes["projects"], serde_json::json!(["p1"]));
         assert!(found.status.is_active());
     }
     assert!(scoped.user_by_username("Ada.Lovelace").await.unwrap().is_none(), "found by the mapped name only");

@@ -3,6 +3,7 @@
 mod app;
 mod audience;
 mod audit;
+mod clustercockpit;
 mod config;
 mod connection;
 mod doctor;
@@ -78,6 +79,14 @@ enum Command {
     KeyRequest(key_request::Command),
     /// Make a key for the person of an e-mail address, and the person if there is none
     CreateKey(key::ForPerson),
+    /// Make a user from NAME:ROLE,ROLE:PASSWORD, as ClusterCockpit has it
+    AddUser(clustercockpit::AddUser),
+    /// Print an API token of a user in the tenant's usual shape, as ClusterCockpit has it
+    Jwt(clustercockpit::OfUser),
+    /// End a user for good; one who is not there is no error
+    DelUser(clustercockpit::OfUser),
+    /// Make an Ed25519 key pair and print it; the same as `keypair generate`
+    GenKeypair,
     /// People
     #[command(subcommand)]
     User(user::Command),
@@ -168,6 +177,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(command, &quiet(&overrides)?, output).await?,
         Command::KeyRequest(command) => key_request::run(command, &quiet(&overrides)?, output).await?,
         Command::CreateKey(order) => key::for_person(order, &quiet(&overrides)?, output).await?,
+        Command::AddUser(order) => clustercockpit::add_user(order, &quiet(&overrides)?, output).await?,
+        Command::Jwt(order) => clustercockpit::jwt(order, &quiet(&overrides)?, output).await?,
+        Command::DelUser(order) => clustercockpit::del_user(order, &quiet(&overrides)?, output).await?,
+        Command::GenKeypair => keypair::run(&keypair::Command::Generate, output)?,
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
         Command::Role(command) => role::run(command, &quiet(&overrides)?, output).await?,
         Command::Scope(command) => role::run_scope(command, &quiet(&overrides)?, output).await?,

@@ -161,8 +161,9 @@ async fn first_start(issuer: &Issuer) -> anyhow::Result<()> {
         return Ok(());
     }
     let actor = Actor::operator();
-    let tenant =
-        issuer.create_tenant(&actor, NewTenant { slug: slug.clone(), name: None, settings: TenantSettings::default() }).await?;
+    let tenant = issuer
+        .create_tenant(&actor, NewTenant { slug: slug.clone(), name: None, settings: TenantSettings::default(), preset: None })
+        .await?;
     let new = NewApplication { name: "admin".into(), ..NewApplication::default() };
     let application = issuer.create_application(tenant.id, &actor, new).await?;
     let order = KeyOrder {

@@ -2,7 +2,9 @@
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use claviger_issuer::audit::Actor;
+use claviger_issuer::preset::names;
 use claviger_issuer::settings::TenantSettings;
 use claviger_issuer::tenant::{NewTenant, TenantChange};
 
@@ -10,7 +12,7 @@ use super::installation::{not_found, with};
 use super::key::made_text;
 use super::output::Format;
 use crate::config::Config;
-use crate::v1::tenants::{MadeTenantView, TenantView};
+use crate::v1::tenants::{AppliedOut, MadeTenantView, TenantView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -30,6 +32,17 @@ pub(super) enum Command {
         /// Make its first key too, of an application `admin`, and print its secret, this once
         #[arg(long)]
         admin_key: bool,
+        /// What it starts from: cheshire-cat, clustercockpit, cta or howler; what --settings say wins
+        #[arg(long, value_name = "PRESET", value_parser = preset_names())]
+        preset: Option<String>,
+    },
+    /// Apply a preset to a tenant: make what is not there, and say what differs because it was changed by hand
+    ApplyPreset {
+        /// The tenant's slug
+        slug: String,
+        /// cheshire-cat, clustercockpit, cta or howler
+        #[arg(value_name = "PRESET", value_parser = preset_names())]
+        preset: String,
     },
     /// Change a tenant's name or settings
     Set {
@@ -75,13 +88,25 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
             issuer.change_tenant(&actor, slug, change).await.map_err(not_found(&format!("tenant `{slug}`")))
         };
         let tenant = match command {
-            Command::Create { slug, name, token_lifetime, settings, admin_key } => {
+            Command::Create { slug, name, token_lifetime, settings, admin_key, preset } => {
                 let mut settings = parse(settings.as_deref())?.unwrap_or_default();
                 settings.token_lifetime = token_lifetime.or(settings.token_lifetime);
-                let made = MadeTenantView::make(issuer, &actor, NewTenant { slug, name, settings }, admin_key).await?;
+                let made = MadeTenantView::make(issuer, &actor, NewTenant { slug, name, settings, preset }, admin_key).await?;
                 return output.print(&made, |made| match &made.admin_key {
                     Some(key) => format!("{}\n\n{}", text(&made.tenant), made_text(key)),
                     None => text(&made.tenant),
+                });
+            }
+            Command::ApplyPreset { slug, preset } => {
+                let applied = issuer.apply_preset(&actor, &slug, &preset).await;
+                let applied = AppliedOut::from(applied.map_err(not_found(&format!("tenant `{slug}`")))?);
+                return output.print(&applied, |applied| {
+                    let changed = applied.changed.iter().map(|item| format!("set   {item}"));
+                    let kept = applied.kept.iter().map(|item| format!("kept  {item}, which was changed by hand"));
+                    match changed.chain(kept).collect::<Vec<_>>() {
+                        lines if lines.is_empty() => format!("{slug} is as the preset {preset} has it"),
+                        lines => lines.join("\n"),
+                    }
                 });
             }
             Command::Set { slug, name, settings } => {
@@ -107,9 +132,15 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
                 return output.print(&serde_json::json!({ "deleted": slug }), |_| format!("{slug}  deleted"));
             }
         };
-        output.print(&TenantView::from(tenant), text)
+        output.print(&TenantView::whole(issuer, tenant).await?, |tenant| {
+            std::iter::once(text(tenant)).chain(tenant.preset_lines()).collect::<Vec<_>>().join("\n")
+        })
     })
     .await
+}
+
+fn preset_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(names())
 }
 
 fn parse(settings: Option<&str>) -> anyhow::Result<Option<TenantSettings>> {

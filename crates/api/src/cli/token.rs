@@ -3,7 +3,8 @@
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use claviger_issuer::audit::Actor;
-use claviger_store::id::TokenId;
+use claviger_issuer::{Issuer, TenantEntry};
+use claviger_store::id::{TokenId, UserId};
 
 use super::installation::{not_found, with};
 use super::output::{Format, complain};
@@ -61,16 +62,29 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
         let lifetime = asked.unwrap_or(Some(usual));
         let person = user::find(issuer, tenant.tenant.id, &user).await?;
         let (audience, scope) = (audience.as_deref(), scope.as_deref());
-        let token = issuer.issue_token(&tenant, &Actor::operator(), person.id, audience, scope, lifetime).await?;
-        if lifetime.is_none() {
-            complain(
-                "note: this token has no end. Call it back at POST /v1/token/revoke or disable the person; services that \
-                 verify offline hear of neither.",
-            );
-        }
-        output.print(&serde_json::json!({ "access_token": token, "expires_in": lifetime }), |_| token.clone())
+        print(issuer, &tenant, person.id, audience, scope, lifetime, output).await
     })
     .await
+}
+
+/// Issues a token and prints it.
+pub(super) async fn print(
+    issuer: &Issuer,
+    tenant: &TenantEntry,
+    person: UserId,
+    audience: Option<&str>,
+    scope: Option<&str>,
+    lifetime: Option<i32>,
+    output: Format,
+) -> anyhow::Result<()> {
+    let token = issuer.issue_token(tenant, &Actor::operator(), person, audience, scope, lifetime).await?;
+    if lifetime.is_none() {
+        complain(
+            "note: this token has no end. Call it back at POST /v1/token/revoke or disable the person; services that verify \
+             offline hear of neither.",
+        );
+    }
+    output.print(&serde_json::json!({ "access_token": token, "expires_in": lifetime }), |_| token.clone())
 }
 
 async fn revoke(tenant: &str, id: TokenId, config: &Config, output: Format) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use claviger_issuer::{Issuer, TenantEntry};
 use claviger_store::id::TenantId;
 use claviger_store::user::User;
 use secrecy::SecretString;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::installation::{not_found, with};
@@ -37,6 +38,9 @@ pub(super) enum Command {
         /// A scope held beside those of the roles; may be given again
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
+        /// An attribute, as NAME=VALUE: JSON, or else text; may be given again
+        #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+        attributes: Vec<(String, Value)>,
         /// Read the password from standard input; without it, the person cannot log in with one
         #[arg(long)]
         password_stdin: bool,
@@ -64,6 +68,14 @@ pub(super) enum Command {
         /// A scope; may be given again. Without any, the person holds those of the roles alone
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
+    },
+    /// Set attributes of somebody, and leave the others
+    SetAttributes {
+        #[command(flatten)]
+        which: Which,
+        /// NAME=VALUE: JSON, or else text; `null` removes the attribute
+        #[arg(value_name = "NAME=VALUE", value_parser = attribute, required = true)]
+        attributes: Vec<(String, Value)>,
     },
     /// Take over people from another system, with their ids and hashed passwords
     Import(user_import::Order),
@@ -105,12 +117,12 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
         };
         let disabled = |disabled| UserChange { disabled: Some(disabled), ..UserChange::default() };
         let user = match command {
-            Command::Add { tenant, username, email, roles, scopes, password_stdin } => {
+            Command::Add { tenant, username, email, roles, scopes, attributes, password_stdin } => {
                 let tenant = installation.tenant(&tenant).await?;
                 let password = if password_stdin { Some(NewPassword::Text(password()?)) } else { None };
-                issuer
-                    .create_user(&tenant, &actor, NewUser { username, email, roles, scopes, password, ..NewUser::default() })
-                    .await?
+                let attributes = attributes.into_iter().collect();
+                let new = NewUser { username, email, roles, scopes, attributes, password, ..NewUser::default() };
+                issuer.create_user(&tenant, &actor, new).await?
             }
             Command::SetPassword { which, password_stdin: _ } => {
                 let (tenant, user) = both(installation, &which).await?;
@@ -122,6 +134,10 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
             }
             Command::SetScopes { which, scopes } => {
                 change(which, UserChange { scopes: Some(scopes), ..UserChange::default() }).await?
+            }
+            Command::SetAttributes { which, attributes } => {
+                let attributes = Some(attributes.into_iter().collect());
+                change(which, UserChange { attributes, ..UserChange::default() }).await?
             }
             Command::Import(order) => return user_import::run(order, installation, output).await,
             Command::List { tenant } => {
@@ -162,6 +178,12 @@ async fn both(
     Ok((tenant, user))
 }
 
+/// `NAME=VALUE`: what is not JSON is text.
+fn attribute(text: &str) -> Result<(String, Value), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("is NAME=VALUE")?;
+    Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))
+}
+
 /// A password, from standard input.
 fn password() -> anyhow::Result<SecretString> {
     secret_from_stdin("password")
@@ -191,6 +213,6 @@ pub(super) async fn find(issuer: &Issuer, tenant: TenantId, name: &str) -> anyho
     }
 }
 
-fn text(user: &UserView) -> String {
+pub(super) fn text(user: &UserView) -> String {
     format!("{}  {}  {}", user.id, user.username, user.status)
 }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use claviger_issuer::attribute::Attributes;
 use claviger_issuer::audit::Actor;
 use claviger_issuer::user::{NewPassword, NewUser};
 use claviger_issuer::{Failure, Issuer, TenantEntry};
@@ -26,8 +27,8 @@ pub(super) struct Order {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// One JSON object a line: username, and as far as there are any: id, email, roles, password_hash, disabled. `-` reads
-    /// standard input
+    /// One JSON object a line: username, and as far as there are any: id, email, roles, attributes, password_hash, disabled.
+    /// `-` reads standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -41,6 +42,8 @@ struct Line {
     email: Option<String>,
     #[serde(default)]
     roles: Vec<String>,
+    #[serde(default)]
+    attributes: Attributes,
     password_hash: Option<String>,
     #[serde(default)]
     disabled: bool,
@@ -113,7 +116,7 @@ pub(super) async fn run(order: Order, installation: &Installation, output: Forma
 }
 
 async fn import(issuer: &Issuer, tenant: &TenantEntry, line: Line, dry_run: bool) -> anyhow::Result<Fate> {
-    let Line { username, id, email, roles, password_hash, disabled } = line;
+    let Line { username, id, email, roles, attributes, password_hash, disabled } = line;
     let there = match issuer.find_user_by_name(tenant.tenant.id, &username).await {
         Ok(user) => Some(user.id),
         Err(Failure::Refusal(_)) => None,
@@ -126,7 +129,7 @@ async fn import(issuer: &Issuer, tenant: &TenantEntry, line: Line, dry_run: bool
         (None, _) => {}
     }
     let password = password_hash.map(NewPassword::Hash);
-    let new = NewUser { username, email, roles, password, id, disabled, ..NewUser::default() };
+    let new = NewUser { username, email, roles, attributes, password, id, disabled, ..NewUser::default() };
     let made = match dry_run {
         true => issuer.check_user(tenant, &new).await,
         false => issuer.create_user(tenant, &Actor::operator(), new).await.map(|_| ()),

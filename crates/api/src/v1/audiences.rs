@@ -1,11 +1,13 @@
 //! Audiences: downstream services with their own shape of token.
 
+use std::collections::BTreeMap;
+
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::Issuer;
-use claviger_issuer::audience::{AlgorithmName, AudienceChange, AudienceView, Claim, NewAudience, Profile, SubjectIs};
+use claviger_issuer::audience::{AlgorithmName, AudienceChange, AudienceView, Claim, NewAudience, Privilege, Profile, SubjectIs};
 use claviger_store::audience::Audience;
 use claviger_store::id::AudienceId;
 use serde::{Deserialize, Serialize};
@@ -58,6 +60,24 @@ pub(crate) enum ClaimName {
     Permissions,
     /// The same in capitals.
     PermissionsUpper,
+    /// The person's e-mail address.
+    Email,
+    /// The login name, as OpenID Connect calls it.
+    PreferredUsername,
+    /// The id of the person or application, whatever `sub` says.
+    Uid,
+}
+
+/// A letter of the claim `priv`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrivilegeIn {
+    /// A letter, or a word of at most 16 letters and digits.
+    #[schema(example = "R")]
+    letter: String,
+    /// What must have been granted.
+    #[schema(example = "hits:read")]
+    scope: String,
 }
 
 /// What an audience's tokens look like; what is absent is as usual.
@@ -72,10 +92,33 @@ pub(crate) struct ProfileIn {
     #[serde(default)]
     #[schema(value_type = Object)]
     extra: Map<String, Value>,
+    /// Claims that are attributes of the person: the attribute's name by the claim's, at most 20. One that the person lacks is
+    /// left out.
+    #[serde(default)]
+    #[schema(example = json!({ "projects": "projects" }))]
+    attributes: BTreeMap<String, String>,
+    /// The letters of the claim `priv`, in their order: those whose scope was granted are there. Without any, there is no such
+    /// claim.
+    #[serde(default)]
+    #[schema(value_type = Vec<PrivilegeIn>)]
+    privileges: Vec<Object<PrivilegeIn>>,
+    /// The role that the claim `admin` is about, true or false; absent is no such claim.
+    #[schema(example = "admin")]
+    admin_role: Option<String>,
+    /// Leave `iss` out. Nobody can be asked about such a token.
+    #[serde(default)]
+    omit_iss: bool,
+    /// Leave `jti` out. Nobody can be asked about such a token.
+    #[serde(default)]
+    omit_jti: bool,
+    /// Seconds that `iat` lies back, for verifiers whose clock may be late.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 30)]
+    backdate: i32,
     /// Leave `aud` out, for verifiers that refuse one.
     #[serde(default)]
     omit_aud: bool,
-    /// Leave `exp` out of tokens from exchanges. Needs `allow_non_expiring`.
+    /// Leave `exp` out of tokens from exchanges, unless `lifetime` says how long they live. Needs `allow_non_expiring`.
     #[serde(default)]
     omit_exp: bool,
     /// Tokens without an end may be issued: they live until they are called back or their key ends.
@@ -110,6 +153,12 @@ impl From<Object<ProfileIn>> for Profile {
             subject,
             claims,
             extra,
+            attributes,
+            privileges,
+            admin_role,
+            omit_iss,
+            omit_jti,
+            backdate,
             omit_aud,
             omit_exp,
             allow_non_expiring,
@@ -128,6 +177,12 @@ impl From<Object<ProfileIn>> for Profile {
             },
             claims: claims.map_or_else(|| Self::default().claims, |claims| claims.into_iter().map(Claim::from).collect()),
             extra,
+            attributes,
+            privileges: privileges.into_iter().map(|Object(PrivilegeIn { letter, scope })| Privilege { letter, scope }).collect(),
+            admin_role,
+            omit_iss,
+            omit_jti,
+            backdate,
             omit_aud,
             omit_exp,
             allow_non_expiring,
@@ -158,6 +213,9 @@ impl From<ClaimName> for Claim {
             ClaimName::Scope => Self::Scope,
             ClaimName::Permissions => Self::Permissions,
             ClaimName::PermissionsUpper => Self::PermissionsUpper,
+            ClaimName::Email => Self::Email,
+            ClaimName::PreferredUsername => Self::PreferredUsername,
+            ClaimName::Uid => Self::Uid,
         }
     }
 }
@@ -171,6 +229,13 @@ pub(crate) struct ProfileOut {
     claims: Vec<Claim>,
     #[schema(value_type = Object)]
     extra: Map<String, Value>,
+    attributes: BTreeMap<String, String>,
+    #[schema(value_type = Vec<PrivilegeIn>)]
+    privileges: Vec<Privilege>,
+    admin_role: Option<String>,
+    omit_iss: bool,
+    omit_jti: bool,
+    backdate: i32,
     omit_aud: bool,
     omit_exp: bool,
     allow_non_expiring: bool,
@@ -190,6 +255,12 @@ impl From<Profile> for ProfileOut {
             subject,
             claims,
             extra,
+            attributes,
+            privileges,
+            admin_role,
+            omit_iss,
+            omit_jti,
+            backdate,
             omit_aud,
             omit_exp,
             allow_non_expiring,
@@ -205,6 +276,12 @@ impl From<Profile> for ProfileOut {
             subject,
             claims,
             extra,
+            attributes,
+            privileges,
+            admin_role,
+            omit_iss,
+            omit_jti,
+            backdate,
             omit_aud,
             omit_exp,
             allow_non_expiring,

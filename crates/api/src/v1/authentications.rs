@@ -66,7 +66,7 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: RawBody
     let tenant = match path_tenant(&req).await {
         Ok(tenant) => tenant,
         // A tenant that is not there answers as a pair that is not valid.
-        Err(answer) if answer.fault().is_none() => {
+        Err(answer) if answer.error() == "not_found" => {
             issuer.verify_pair(None, None, &request, issuer.clock().now()).await?;
             return Err(Refusal::InvalidPair.into());
         }

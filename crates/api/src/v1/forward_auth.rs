@@ -16,7 +16,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get};
 use claviger_issuer::requirement::Requirement;
-use claviger_issuer::verify::{Allowed, Denied, Question};
+use claviger_issuer::verify::{Allowed, Denied, Question, Shown};
 use claviger_issuer::{Failure, Issuer, Refusal};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -24,6 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::body::Asked;
 use crate::caller::{path_tenant, request_info};
+use crate::dialects::clustercockpit::own_token;
 use crate::problem::{Answer, Answered};
 use crate::v1::verify::{shown, told};
 
@@ -131,9 +132,11 @@ async fn decide(
     audience: Option<String>,
 ) -> Answered<Allowed> {
     let tenant = path_tenant(req).await?.ok_or_else(Answer::not_found)?;
+    let own = own_token(req).filter(|_| tenant.settings.dialects.clustercockpit.is_some());
     let authorization = match req.headers().get(header::AUTHORIZATION).map(HeaderValue::to_str) {
+        _ if own.is_some() => own.map(Shown::Token),
         None => None,
-        Some(Ok(text)) => Some(shown(&SecretString::from(text), &issuer.settings().brand)),
+        Some(Ok(text)) => Some(shown(&SecretString::from(text), &issuer.settings().brand, tenant.settings.lenient_bearer)),
         Some(Err(_)) => return Err(refused("the Authorization header is not text")),
     };
     let audiences = match audience {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use claviger_issuer::dialect::{CheshireCat, ClusterCockpit, CrossLogin, Dialects, Howler};
 use claviger_issuer::key_request::{AutoApprove, KeyRequestRule};
 use claviger_issuer::limits::KeyRule;
 use claviger_issuer::password::PasswordPolicy;
@@ -87,6 +88,94 @@ pub(crate) struct SettingsIn {
     /// Whether the revocation feed takes the scope `revocations:read`; false if absent.
     #[serde(default)]
     revocations_private: Option<bool>,
+    /// Which other systems' routes are served.
+    #[serde(default)]
+    #[schema(value_type = Option<DialectsIn>)]
+    dialects: Option<Object<DialectsIn>>,
+    /// The audience, by name, whose shape tokens from keys and from logins of the dialects have; absent is our own shape.
+    #[serde(default)]
+    #[schema(example = "cc-backend")]
+    usual_audience: Option<String>,
+    /// Whether `Authorization: Bearer: TOKEN`, and a token without a scheme, are taken too; false if absent.
+    #[serde(default)]
+    lenient_bearer: bool,
+    /// Whether plain http is refused, though the installation does not refuse it; false if absent.
+    #[serde(default)]
+    require_https: bool,
+    /// Whether a dialect tells apart what its system tells apart, such as keys that are not there; false if absent.
+    #[serde(default)]
+    legacy_error_text: bool,
+}
+
+/// Which dialects are spoken: those that are there, each with what it may be told.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schema(example = json!({ "clustercockpit": {} }))]
+pub(crate) struct DialectsIn {
+    /// Cheshire Cat's.
+    #[serde(default)]
+    #[schema(value_type = Option<NoOptionsIn>)]
+    cheshire_cat: Option<Object<NoOptionsIn>>,
+    /// ClusterCockpit's.
+    #[serde(default)]
+    #[schema(value_type = Option<ClusterCockpitIn>)]
+    clustercockpit: Option<Object<ClusterCockpitIn>>,
+    /// Howler's.
+    #[serde(default)]
+    #[schema(value_type = Option<NoOptionsIn>)]
+    howler: Option<Object<NoOptionsIn>>,
+}
+
+/// A dialect that takes no options.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoOptionsIn {}
+
+/// ClusterCockpit's dialect.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClusterCockpitIn {
+    /// Applications that people are logged in to with a short token, by the name in `/cross-login/{client}`: up to 20.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, CrossLoginIn>)]
+    cross_login: BTreeMap<String, Object<CrossLoginIn>>,
+}
+
+/// An application that people are logged in to with a short token in a cookie.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CrossLoginIn {
+    /// Where the browser is sent: an absolute address whose host the cookie reaches.
+    #[schema(example = "https://cc.example.org/jwt-login")]
+    url: String,
+    /// The cookie's name; `access_cc` if absent.
+    #[schema(example = "access_cc")]
+    cookie: Option<String>,
+    /// The domain that this server and the application share; absent if they are on one host.
+    #[schema(example = "example.org")]
+    domain: Option<String>,
+    /// The audience whose shape the token gets. Its tokens live 300 seconds at most.
+    #[schema(example = "cc-cross-login")]
+    audience: String,
+}
+
+impl From<Object<DialectsIn>> for Dialects {
+    fn from(Object(dialects): Object<DialectsIn>) -> Self {
+        let DialectsIn { cheshire_cat, clustercockpit, howler } = dialects;
+        Self {
+            cheshire_cat: cheshire_cat.map(|Object(NoOptionsIn {})| CheshireCat {}),
+            clustercockpit: clustercockpit.map(|Object(ClusterCockpitIn { cross_login })| ClusterCockpit {
+                cross_login: cross_login.into_iter().map(|(name, client)| (name, client.into())).collect(),
+            }),
+            howler: howler.map(|Object(NoOptionsIn {})| Howler {}),
+        }
+    }
+}
+
+impl From<Object<CrossLoginIn>> for CrossLogin {
+    fn from(Object(CrossLoginIn { url, cookie, domain, audience }): Object<CrossLoginIn>) -> Self {
+        Self { url, cookie: cookie.unwrap_or_else(Self::usual_cookie), domain, audience }
+    }
 }
 
 /// How many failures are looked at before attempts are refused unseen.
@@ -313,6 +402,11 @@ impl From<Object<SettingsIn>> for TenantSettings {
             closed_catalogue,
             resources,
             revocations_private,
+            dialects,
+            usual_audience,
+            lenient_bearer,
+            require_https,
+            legacy_error_text,
         } = settings;
         Self {
             token_lifetime,
@@ -333,6 +427,11 @@ impl From<Object<SettingsIn>> for TenantSettings {
             closed_catalogue,
             resources: resources.unwrap_or_default(),
             revocations_private,
+            dialects: dialects.map(Dialects::from).unwrap_or_default(),
+            usual_audience,
+            lenient_bearer,
+            require_https,
+            legacy_error_text,
         }
     }
 }

@@ -4,6 +4,7 @@ use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, delete, get, patch, post};
 use chrono::{DateTime, Utc};
 use claviger_issuer::audit::Actor;
+use claviger_issuer::preset::{Applied, Difference, PresetView, given};
 use claviger_issuer::tenant::{NewTenant, TenantChange};
 use claviger_issuer::{Failure, Issuer};
 use claviger_store::tenant::Tenant;
@@ -34,6 +35,9 @@ pub(crate) struct TenantIn {
     /// Whether its first key is made too: of an application `admin`, with the role `tenant-admin`.
     #[serde(default)]
     admin_key: bool,
+    /// What it starts from: `cheshire-cat`, `clustercockpit`, `cta` or `howler`. What `settings` say wins.
+    #[schema(example = "clustercockpit")]
+    preset: Option<String>,
 }
 
 /// What to change of a tenant; what is absent stays.
@@ -65,13 +69,103 @@ pub(crate) struct TenantView {
     /// Its settings.
     #[schema(value_type = SettingsIn)]
     settings: serde_json::Value,
+    /// Presets that it was given.
+    presets: Vec<PresetOut>,
     created_at: DateTime<Utc>,
+}
+
+/// A preset that a tenant was given.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PresetOut {
+    #[schema(example = "clustercockpit")]
+    name: String,
+    /// When it was last applied.
+    applied_at: DateTime<Utc>,
+    /// Items that it set and that are so still; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["roles.manager", "settings.policies.cc-api"]))]
+    set: Option<Vec<String>>,
+    /// Items that are otherwise now; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differs: Option<Vec<DifferenceOut>>,
+}
+
+/// An item that is not as the preset has it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DifferenceOut {
+    #[schema(example = "settings.session")]
+    item: String,
+    /// As the preset has it.
+    #[schema(example = json!({ "idle": 604800, "absolute": 604800 }))]
+    preset: serde_json::Value,
+    /// As it is; `null` if it is not there.
+    #[schema(example = json!({ "idle": 3600, "absolute": 86400 }))]
+    now: serde_json::Value,
+}
+
+impl From<PresetView> for PresetOut {
+    fn from(PresetView { name, applied_at, set, differs }: PresetView) -> Self {
+        let out = |Difference { item, preset, now }| DifferenceOut { item, preset, now };
+        Self { name, applied_at, set: Some(set), differs: Some(differs.into_iter().map(out).collect()) }
+    }
+}
+
+impl PresetOut {
+    /// One line for people.
+    pub(crate) fn text(&self) -> String {
+        let differs = self.differs.iter().flatten().map(|one| one.item.as_str()).collect::<Vec<_>>();
+        match differs.as_slice() {
+            [] => format!("preset {}", self.name),
+            some => format!("preset {}, but {}", self.name, some.join(", ")),
+        }
+    }
+}
+
+impl TenantView {
+    /// With all that is known of its presets.
+    pub(crate) async fn whole(issuer: &Issuer, tenant: Tenant) -> Result<Self, Failure> {
+        let presets = issuer.presets_of(&tenant).await?.into_iter().map(PresetOut::from).collect();
+        Ok(Self { presets, ..Self::from(tenant) })
+    }
+
+    /// A line for each of its presets.
+    pub(crate) fn preset_lines(&self) -> Vec<String> {
+        self.presets.iter().map(PresetOut::text).collect()
+    }
+}
+
+/// Which preset.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PresetIn {
+    /// `cheshire-cat`, `clustercockpit`, `cta` or `howler`.
+    #[schema(example = "clustercockpit")]
+    preset: String,
+}
+
+/// What became of a preset.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AppliedOut {
+    /// Items that were made or changed.
+    #[schema(example = json!(["roles.support"]))]
+    pub(crate) changed: Vec<String>,
+    /// Items that differ, because somebody made or changed them by hand, and were left so.
+    #[schema(example = json!(["settings.session"]))]
+    pub(crate) kept: Vec<String>,
+}
+
+impl From<Applied> for AppliedOut {
+    fn from(Applied { changed, kept }: Applied) -> Self {
+        Self { changed, kept }
+    }
 }
 
 impl From<Tenant> for TenantView {
     fn from(tenant: Tenant) -> Self {
-        let Tenant { id, slug, name, settings, created_at, status, logins_ended_at: _ } = tenant;
-        Self { id: id.0, slug, name, status: status.word(), settings, created_at }
+        let presets = given(&tenant).into_iter();
+        let presets = presets.map(|(name, applied_at)| PresetOut { name, applied_at, set: None, differs: None }).collect();
+        let Tenant { id, slug, name, settings, presets: _, created_at, status, logins_ended_at: _ } = tenant;
+        Self { id: id.0, slug, name, status: status.word(), settings, presets, created_at }
     }
 }
 
@@ -91,9 +185,12 @@ impl MadeTenantView {
         match admin_key {
             true => {
                 let (tenant, key) = issuer.create_tenant_with_admin(actor, new).await?;
-                Ok(Self { tenant: tenant.into(), admin_key: Some(key.into()) })
+                Ok(Self { tenant: TenantView::whole(issuer, tenant).await?, admin_key: Some(key.into()) })
             }
-            false => Ok(Self { tenant: issuer.create_tenant(actor, new).await?.into(), admin_key: None }),
+            false => {
+                let tenant = issuer.create_tenant(actor, new).await?;
+                Ok(Self { tenant: TenantView::whole(issuer, tenant).await?, admin_key: None })
+            }
         }
     }
 }
@@ -112,8 +209,8 @@ impl MadeTenantView {
 )]
 #[post("/v1/tenants")]
 pub(crate) async fn create(caller: Caller<TenantsWrite>, issuer: Data<Issuer>, body: Body<TenantIn>) -> Answered<HttpResponse> {
-    let TenantIn { slug, name, settings, admin_key } = body.take()?;
-    let new = NewTenant { slug, name, settings: settings.map(Into::into).unwrap_or_default() };
+    let TenantIn { slug, name, settings, admin_key, preset } = body.take()?;
+    let new = NewTenant { slug, name, settings: settings.map(Into::into).unwrap_or_default(), preset };
     Ok(HttpResponse::Created().json(MadeTenantView::make(&issuer, &caller.actor(), new, admin_key).await?))
 }
 
@@ -150,7 +247,8 @@ pub(crate) async fn list(
 )]
 #[get("/v1/tenants/{slug}")]
 pub(crate) async fn show(_: Caller<TenantsRead>, issuer: Data<Issuer>, slug: Slug) -> Answered<Json<TenantView>> {
-    Ok(Json(issuer.find_tenant(&slug.slug).await?.into()))
+    let tenant = issuer.find_tenant(&slug.slug).await?;
+    Ok(Json(TenantView::whole(&issuer, tenant).await?))
 }
 
 /// Change a tenant
@@ -177,6 +275,34 @@ pub(crate) async fn change(
     let TenantChangeIn { name, settings, disabled } = body.take()?;
     let change = TenantChange { name, settings: settings.map(Into::into), disabled };
     Ok(Json(issuer.change_tenant(&caller.actor(), &slug.slug, change).await?.into()))
+}
+
+/// Apply a preset
+///
+/// Makes what is not there: settings, scopes, roles and audiences. What was made or changed by hand stays, and is told. Done
+/// again, it does nothing.
+#[utoipa::path(
+    tag = "Tenants",
+    operation_id = "applyPreset",
+    params(("slug" = String, Path, description = "The tenant's slug", example = "acme")),
+    request_body = PresetIn,
+    responses(
+        (status = 200, description = "What was done and what was left", body = AppliedOut),
+        (status = 404, description = "There is no such tenant", body = crate::problem::Problem),
+        (status = 409, description = "The tenant has too many scopes, roles or audiences already", body = crate::problem::Problem),
+        (status = 422, description = "There is no such preset", body = crate::problem::Problem),
+    ),
+    security(("bearer" = ["tenants:write"]), ("basic" = ["tenants:write"])),
+)]
+#[post("/v1/tenants/{slug}/preset")]
+pub(crate) async fn apply_preset(
+    caller: Caller<TenantsWrite>,
+    issuer: Data<Issuer>,
+    slug: Slug,
+    body: Body<PresetIn>,
+) -> Answered<Json<AppliedOut>> {
+    let PresetIn { preset } = body.take()?;
+    Ok(Json(issuer.apply_preset(&caller.actor(), &slug.slug, &preset).await?.into()))
 }
 
 /// End a tenant for good

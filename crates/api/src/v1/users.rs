@@ -9,6 +9,7 @@ use claviger_store::id::UserId;
 use claviger_store::user::User;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -35,6 +36,11 @@ pub(crate) struct UserIn {
     #[serde(default)]
     #[schema(example = json!(["events:read"]))]
     scopes: Vec<String>,
+    /// What services want to know besides, by name: at most 50 in 4096 bytes. An audience's profile says which of them its
+    /// tokens carry.
+    #[serde(default)]
+    #[schema(value_type = Object, example = json!({ "name": "Alice Liddell", "projects": ["wonderland"] }))]
+    attributes: Map<String, Value>,
     /// The password; the tenant's policy judges it. Absent makes somebody who cannot log in with one.
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<SecretString>,
@@ -52,6 +58,9 @@ pub(crate) struct UserChangeIn {
     roles: Option<Vec<String>>,
     /// All of the scopes held beside those of the roles.
     scopes: Option<Vec<String>>,
+    /// Attributes to be set; `null` removes one, and those that are not named stay.
+    #[schema(value_type = Option<Object>, example = json!({ "projects": ["wonderland"], "avatar": null }))]
+    attributes: Option<Map<String, Value>>,
     /// Whether the person may act.
     disabled: Option<bool>,
 }
@@ -73,6 +82,9 @@ pub(crate) struct UserView {
     /// Scopes held beside those of the roles, in order.
     #[schema(example = json!(["events:read"]))]
     scopes: Vec<String>,
+    /// What services want to know besides, by name.
+    #[schema(value_type = Object, example = json!({ "name": "Alice Liddell", "projects": ["wonderland"] }))]
+    attributes: Map<String, Value>,
     /// `active` or `disabled`.
     #[schema(example = "active")]
     pub(crate) status: &'static str,
@@ -81,8 +93,8 @@ pub(crate) struct UserView {
 
 impl From<User> for UserView {
     fn from(user: User) -> Self {
-        let User { id, username, email, roles, scopes, created_at, status } = user;
-        Self { id: id.0, username, email, roles, scopes, status: status.word(), created_at }
+        let User { id, username, email, roles, scopes, attributes, created_at, status } = user;
+        Self { id: id.0, username, email, roles, scopes, attributes, status: status.word(), created_at }
     }
 }
 
@@ -100,8 +112,9 @@ impl From<User> for UserView {
 )]
 #[post("/v1/users")]
 pub(crate) async fn create(caller: Caller<UsersWrite>, issuer: Data<Issuer>, body: Body<UserIn>) -> Answered<HttpResponse> {
-    let UserIn { username, email, roles, scopes, password } = body.take()?;
-    let new = NewUser { username, email, roles, scopes, password: password.map(NewPassword::Text), ..NewUser::default() };
+    let UserIn { username, email, roles, scopes, attributes, password } = body.take()?;
+    let password = password.map(NewPassword::Text);
+    let new = NewUser { username, email, roles, scopes, attributes, password, ..NewUser::default() };
     let user = issuer.create_user(caller.who.tenant(), &caller.actor(), new).await?;
     Ok(HttpResponse::Created().json(UserView::from(user)))
 }
@@ -165,8 +178,8 @@ pub(crate) async fn change(
     path: Path<UserInPath>,
     body: Body<UserChangeIn>,
 ) -> Answered<Json<UserView>> {
-    let UserChangeIn { email, roles, scopes, disabled } = body.take()?;
-    let change = UserChange { email, roles, scopes, disabled };
+    let UserChangeIn { email, roles, scopes, attributes, disabled } = body.take()?;
+    let change = UserChange { email, roles, scopes, attributes, disabled };
     Ok(Json(issuer.change_user(caller.tenant(), &caller.actor(), path.id()?, change).await?.into()))
 }
 

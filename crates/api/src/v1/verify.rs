@@ -12,13 +12,13 @@ use claviger_issuer::secret::AppKeyCredential;
 use claviger_issuer::settings::RequestInfo;
 use claviger_issuer::verify::{Allowed, Decision, Denied, Question, Shown, Transport};
 use claviger_store::id::KeyId;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::body::{Body, Object};
 use crate::caller::{Caller, Verify};
-use crate::credentials::with_scheme;
+use crate::credentials::{lenient_token, with_scheme};
 use crate::problem::{Answer, Answered};
 
 /// Most questions of one batch.
@@ -36,6 +36,9 @@ pub(crate) struct VerifyIn {
     /// `USER:KEY:SECRET` or `USER:PASSWORD`, or a bare `KEY:SECRET`.
     #[schema(value_type = Option<String>)]
     authorization: Option<SecretString>,
+    /// The caller's `X-Auth-Token` header, as it came: a token, read before `authorization`, which is then not looked at.
+    #[schema(value_type = Option<String>)]
+    x_auth_token: Option<SecretString>,
     /// The caller's `X-Impersonating` header, as it came: `Basic` with `USER:KEY:SECRET` of a key that lets it act for USER.
     #[schema(value_type = Option<String>)]
     x_impersonating: Option<SecretString>,
@@ -309,15 +312,18 @@ pub(crate) async fn batch(
 
 async fn decide(caller: &Caller<Verify>, issuer: &Issuer, asked: VerifyIn) -> Answered<VerifyOut> {
     let id = caller.who.request.id.clone();
-    let question = question(asked, &issuer.settings().brand, &id)?;
+    let lenient = caller.who.tenant().settings.lenient_bearer;
+    let question = question(asked, &issuer.settings().brand, lenient, &id)?;
     let told = question.request.told.clone();
     let decision = issuer.verify(&caller.who, question).await?;
     let limits = told.heard().into_iter().map(LimitOut::from).collect();
     Ok(VerifyOut { limits, ..rendered(decision, id) })
 }
 
-fn question(asked: VerifyIn, brand: &str, request: &str) -> Answered<Question> {
-    let VerifyIn { authorization, x_impersonating, token, user_id, transport, origin, ip, audience, require } = asked;
+fn question(asked: VerifyIn, brand: &str, lenient: bool, request: &str) -> Answered<Question> {
+    let VerifyIn { authorization, x_auth_token, x_impersonating, token, user_id, transport, origin, ip, audience, require } =
+        asked;
+    let x_auth_token = x_auth_token.filter(|token| !token.expose_secret().is_empty());
     let RequireIn { scopes, roles, permission, policy, mut policies } =
         require.map(|Object(require)| require).unwrap_or_default();
     let mut scopes = scopes.map(ScopesNeeded::from).unwrap_or_default();
@@ -327,7 +333,10 @@ fn question(asked: VerifyIn, brand: &str, request: &str) -> Answered<Question> {
         return Err(Answer::unprocessable("policies", "A question names at most 10 policies."));
     }
     Ok(Question {
-        authorization: authorization.map(|text| shown(&text, brand)),
+        authorization: match x_auth_token {
+            Some(token) => Some(Shown::Token(token.expose_secret().trim().to_owned())),
+            None => authorization.map(|text| shown(&text, brand, lenient)),
+        },
         impersonating: x_impersonating.map(|text| basic(&text)),
         token,
         user_id,
@@ -340,9 +349,11 @@ fn question(asked: VerifyIn, brand: &str, request: &str) -> Answered<Question> {
 }
 
 /// An `Authorization` header, taken apart.
-pub(crate) fn shown(header: &SecretString, brand: &str) -> Shown {
-    use secrecy::ExposeSecret as _;
+pub(crate) fn shown(header: &SecretString, brand: &str, lenient: bool) -> Shown {
     let text = header.expose_secret();
+    if lenient && let Some(token) = lenient_token(text) {
+        return Shown::Token(token.to_owned());
+    }
     if let Some(bearer) = with_scheme(text, "bearer") {
         return match AppKeyCredential::parse(bearer, brand) {
             Some(pair) => Shown::Pair(pair),
@@ -360,7 +371,6 @@ pub(crate) fn shown(header: &SecretString, brand: &str) -> Shown {
 
 /// What `Basic` carries.
 fn basic(header: &SecretString) -> Option<SecretString> {
-    use secrecy::ExposeSecret as _;
     let decoded = STANDARD.decode(with_scheme(header.expose_secret(), "basic")?).ok()?;
     let decoded = zeroize::Zeroizing::new(decoded);
     std::str::from_utf8(&decoded).ok().map(SecretString::from)

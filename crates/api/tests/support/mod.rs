@@ -114,6 +114,8 @@ pub struct Options {
     pub memory: bool,
     /// What may be asked of others.
     pub outbound: OutboundSettings,
+    /// Hosts that stand for a tenant.
+    pub hosts: Vec<(&'static str, &'static str)>,
 }
 
 /// Failures that nobody reaches.
@@ -132,6 +134,7 @@ impl Default for Options {
             public_url: None,
             memory: true,
             outbound: OutboundSettings::default(),
+            hosts: Vec::new(),
         }
     }
 }
@@ -176,6 +179,7 @@ impl Server {
             public_url,
             memory,
             outbound,
+            hosts,
         } = options;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -204,6 +208,7 @@ impl Server {
             trusted_proxies: trusted_proxies.iter().map(|network| network.parse().unwrap()).collect(),
             proxy_header: ProxyHeader::XForwardedFor,
             require_https,
+            hosts: hosts.into_iter().map(|(host, slug)| (host.to_owned(), slug.to_owned())).collect(),
             workers: 1,
         };
         let running = server::start(issuer.clone(), &settings, listener).unwrap();
@@ -260,7 +265,7 @@ impl Server {
     }
 
     pub async fn tenant_with(&self, slug: &str, settings: TenantSettings) -> Tenant<'_> {
-        let new = NewTenant { slug: slug.into(), name: None, settings };
+        let new = NewTenant { slug: slug.into(), name: None, settings, preset: None };
         let id = self.issuer.create_tenant(&Actor::operator(), new).await.unwrap().id;
         Tenant { server: self, slug: slug.into(), id }
     }

@@ -23,8 +23,17 @@ pub struct Operation {
     pub document: Value,
 }
 
-/// All of them, in order of path.
+/// All of our own, in order of path.
 pub fn operations() -> Vec<Operation> {
+    all().into_iter().filter(|operation| operation.document["tags"] != serde_json::json!(["Dialects"])).collect()
+}
+
+/// Those that answer as other systems do, where a tenant says so.
+pub fn dialect_operations() -> Vec<Operation> {
+    all().into_iter().filter(|operation| operation.document["tags"] == serde_json::json!(["Dialects"])).collect()
+}
+
+fn all() -> Vec<Operation> {
     let document = claviger::openapi::document();
     let mut all = Vec::new();
     for (template, methods) in document["paths"].as_object().unwrap() {

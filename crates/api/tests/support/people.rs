@@ -61,6 +61,7 @@ pub async fn server_that_hashes(password_cost: Cost, password_threads: usize) ->
         trusted_proxies: Vec::new(),
         proxy_header: ProxyHeader::XForwardedFor,
         require_https: false,
+        hosts: Default::default(),
         workers: 1,
     };
     let running = server::start(issuer.clone(), &settings, listener).unwrap();

@@ -380,7 +380,7 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
 
 /// A user whose name is already folded and looks like nobody else's.
 pub fn new_user(id: UserId, username: &str) -> NewUser<'_> {
-    NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[], scopes: &[] }
+    NewUser { id, username, folded: username, skeleton: username, email: None, roles: &[], scopes: &[], attributes: None }
 }
 
 /// A connection to nowhere.

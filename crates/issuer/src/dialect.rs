@@ -1,0 +1,149 @@
+//! Dialects: other systems' routes and answers, which a tenant serves where its settings say so. They are for clients that
+//! cannot be changed; what is decided is decided where it always is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::Refusal;
+
+/// Most applications that a tenant logs people in to.
+const MOST_CLIENTS: usize = 20;
+
+/// Which dialects a tenant speaks, each with what it may be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Dialects {
+    /// Cheshire Cat's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cheshire_cat: Option<CheshireCat>,
+    /// ClusterCockpit's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clustercockpit: Option<ClusterCockpit>,
+    /// Howler's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub howler: Option<Howler>,
+}
+
+/// Cheshire Cat's dialect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheshireCat {}
+
+/// Howler's dialect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Howler {}
+
+/// ClusterCockpit's dialect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterCockpit {
+    /// Applications that people are logged in to with a short token, by the name in `/cross-login/{client}`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cross_login: BTreeMap<String, CrossLogin>,
+}
+
+/// An application that people are logged in to with a short token in a cookie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrossLogin {
+    /// Where the browser is sent: an absolute address whose host the cookie reaches.
+    pub url: String,
+    /// The cookie's name.
+    #[serde(default = "CrossLogin::usual_cookie")]
+    pub cookie: String,
+    /// The domain that this server and the application share; absent if they are on one host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The audience whose shape the token gets. It says how long the token lives: minutes.
+    pub audience: String,
+}
+
+/// Longest life of a token in a cookie that other hosts see, in seconds.
+const LONGEST_CROSS_LOGIN: i32 = 300;
+
+impl CrossLogin {
+    /// The cookie's name unless another is said.
+    #[must_use]
+    pub fn usual_cookie() -> String {
+        "access_cc".to_owned()
+    }
+
+    /// Whether a token that lives so long may be handed over in a cookie.
+    pub(crate) fn is_short(seconds: i32) -> bool {
+        seconds <= LONGEST_CROSS_LOGIN
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let url = Url::parse(&self.url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty());
+        let Some(host) = url.as_ref().and_then(Url::host_str) else {
+            return Err("url is an absolute http:// or https:// address");
+        };
+        let token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        let name = &self.cookie;
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(token) || name.starts_with("__") {
+            return Err("cookie is 1 to 64 letters, digits, `_` and `-`, and does not begin with `__`");
+        }
+        if let Some(domain) = &self.domain {
+            let shaped = domain.contains('.') && domain.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+            if !shaped || !(host == domain || host.ends_with(&format!(".{domain}"))) {
+                return Err("domain is the host of url, or one above it");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Dialects {
+    /// Refuses what cannot be served.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        let Some(ClusterCockpit { cross_login }) = &self.clustercockpit else { return Ok(()) };
+        let name = |name: &String| {
+            (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        };
+        if cross_login.len() > MOST_CLIENTS || !cross_login.keys().all(name) {
+            let problem = format!("names at most {MOST_CLIENTS} clients of cross_login, by 1 to 64 letters, digits, `_` and `-`");
+            return Err(Refusal::invalid("dialects", problem));
+        }
+        let bad = cross_login.iter().find_map(|(name, client)| client.check().err().map(|why| (name, why)));
+        bad.map_or(Ok(()), |(name, why)| Err(Refusal::invalid("dialects", format!("has a cross_login `{name}` whose {why}"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(url: &str, cookie: &str, domain: Option<&str>) -> bool {
+        let client = CrossLogin {
+            url: url.into(),
+            cookie: cookie.into(),
+            domain: domain.map(str::to_owned),
+            audience: "clustercockpit-login".into(),
+        };
+        let clustercockpit = ClusterCockpit { cross_login: BTreeMap::from([("cc".to_owned(), client)]) };
+        Dialects { clustercockpit: Some(clustercockpit), ..Dialects::default() }.check().is_ok()
+    }
+
+    #[test]
+    fn p06_a_cross_login_leads_where_its_cookie_reaches_and_nowhere_else() {
+        assert!(fits("https://cc.example.org/jwt-login", "access_cc", Some("example.org")));
+        assert!(fits("https://cc.example.org/jwt-login", "access_cc", Some("cc.example.org")));
+        assert!(fits("http://localhost:8080/jwt-login", "access_cc", None));
+        assert!(!fits("https://cc.example.org/", "access_cc", Some("evil.test")));
+        assert!(!fits("https://ccexample.org/", "access_cc", Some("example.org")));
+        assert!(!fits("https://cc.example.org/", "access_cc", Some("org")));
+        assert!(!fits("/jwt-login", "access_cc", None) && !fits("javascript:alert(1)", "access_cc", None));
+        assert!(!fits("https://u:p@cc.example.org/", "access_cc", None));
+        for cookie in ["", "a b", "a;b", "__Host-session-cc"] {
+            assert!(!fits("https://cc.example.org/", cookie, None), "{cookie}");
+        }
+    }
+
+    #[test]
+    fn only_a_short_token_is_handed_over() {
+        assert!(CrossLogin::is_short(60) && !CrossLogin::is_short(86_400));
+    }
+}
