@@ -129,8 +129,8 @@ impl Issuer {
         }
         let target = format!("user:{}", kept.id);
         let mut detail = json!({ "roles": roles, "scopes": scopes, "password": hash.is_some(), "imported": id.is_some() });
-        if !names.is_empty() {
-            detail["attributes"] = json!(names);
+        if let Some(members) = detail.as_object_mut().filter(|_| !names.is_empty()) {
+            members.insert("attributes".into(), json!(names));
         }
         let mut deeds = vec![actor.did("user.create", &target, detail, now)];
         if disabled {
