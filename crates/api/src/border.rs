@@ -76,7 +76,7 @@ impl Border {
             return None;
         }
         let beneath = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if OF_NO_TENANT.iter().any(|root| beneath(&root)) {
+        if OF_NO_TENANT.iter().any(beneath) {
             return None;
         }
         let authority = one(headers, &header::HOST).ok()??.to_ascii_lowercase();

@@ -290,11 +290,12 @@ async fn scenario_47_a_token_for_oneself_and_as_admin_for_others() {
     // Nobody gets into the place of somebody who holds more.
     scene.person("root", &["tenant-admin"], json!({})).await;
     assert_eq!(ask(&adm, "root").await.status, StatusCode::FORBIDDEN);
-    // A token does as well as a session, also in the header that adapters send; and what was made can be asked about.
-    let request = server.anonymous().request(Method::GET, "/t/cc/frontend/jwt/?username=demo");
-    assert_eq!(send(request.header("X-Auth-Token", &own.text)).await.status, StatusCode::OK);
-    // It manages nothing of ours.
+    // A token makes no further ones, and manages nothing of ours.
     let token = scene.token("adm").await;
+    for (header, value) in [("X-Auth-Token", token.clone()), ("Authorization", format!("Bearer {token}"))] {
+        let request = server.anonymous().request(Method::GET, "/t/cc/frontend/jwt/?username=demo");
+        assert_eq!(send(request.header(header, value)).await.status, StatusCode::UNAUTHORIZED, "{header}");
+    }
     let ours = server.with(&format!("Bearer {token}")).get("/t/cc/v1/users").await;
     assert_eq!((ours.status, ours.error().as_str()), (StatusCode::UNAUTHORIZED, "invalid_token"));
 }
@@ -523,9 +524,11 @@ async fn a_cross_login_hands_over_a_token_of_a_minute_and_leads_there() {
     let own = server.issuer.audience_key(scene.tenant.id, audience.row.id, false).await.unwrap().unwrap().raw();
     raw_key_check(&cookie.value, &own, now).unwrap();
     assert_eq!(raw_key_check(&scene.token("mgr").await, &own, now), Err("signature"));
-    let as_api =
-        server.anonymous().request(Method::GET, "/t/cc/frontend/jwt/?username=mgr").header("X-Auth-Token", &cookie.value);
-    assert_eq!(send(as_api).await.status, StatusCode::UNAUTHORIZED);
+    let as_api = async |token: &str| {
+        send(server.anonymous().request(Method::GET, "/t/cc/config/users/").header("X-Auth-Token", token)).await.status
+    };
+    assert_eq!(as_api(&cookie.value).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(as_api(&scene.token("mgr").await).await, StatusCode::FORBIDDEN, "somebody, but no admin");
     let demo = scene.ask(Method::GET, "/cross-login/cc", &scene.session("demo").await, None).await;
     let cookie = set_cookies(&demo).into_iter().find(|cookie| cookie.name == "access_cc").unwrap();
     assert_eq!(claims(&cookie.value)["name"], "Demo User");

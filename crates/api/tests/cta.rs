@@ -26,10 +26,10 @@ use serde_json::{Value, json};
 use support::wire::send;
 use support::{Answer, Key, Options, Server, Tenant, basic, claims, detail, jose_header};
 
-/// The tenant, and foo's key.
+/// The tenant, and the key of its developer foo@example.com.
 struct Scene<'a> {
     tenant: Tenant<'a>,
-    foo: Key,
+    dev: Key,
 }
 
 impl<'a> Scene<'a> {
@@ -38,8 +38,8 @@ impl<'a> Scene<'a> {
         let new = NewTenant { slug: "cta".into(), name: None, settings, preset: Some("cta".into()) };
         let id = server.issuer.create_tenant(&Actor::operator(), new).await.unwrap().id;
         let tenant = Tenant { server, slug: "cta".into(), id };
-        let foo = tenant.user_key("foo@example.com", &["events:read", "events:write"]).await;
-        Self { tenant, foo }
+        let dev = tenant.user_key("foo@example.com", &["events:read", "events:write"]).await;
+        Self { tenant, dev }
     }
 
     async fn of(server: &'a Server) -> Self {
@@ -53,7 +53,7 @@ impl<'a> Scene<'a> {
     }
 
     async fn token(&self) -> String {
-        let answer = self.exchange(&self.foo.pair()).await;
+        let answer = self.exchange(&self.dev.pair()).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
         answer.json()["jwt"].as_str().unwrap().to_owned()
     }
@@ -67,7 +67,7 @@ impl<'a> Scene<'a> {
 async fn scenario_01_a_key_and_secret_become_a_token_of_a_day() {
     let server = Server::start().await;
     let scene = Scene::of(&server).await;
-    let answer = scene.exchange(&scene.foo.pair()).await;
+    let answer = scene.exchange(&scene.dev.pair()).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     assert_eq!(answer.header("content-type"), "application/json");
     let body = answer.json();
@@ -75,15 +75,15 @@ async fn scenario_01_a_key_and_secret_become_a_token_of_a_day() {
     assert_eq!(names, ["jwt"], "and nothing else");
     let jwt = body["jwt"].as_str().unwrap();
     let told = claims(jwt);
-    assert_eq!((&told["sub"], &told["admin"]), (&json!(scene.foo.subject()), &json!(false)));
+    assert_eq!((&told["sub"], &told["admin"]), (&json!(scene.dev.subject()), &json!(false)));
     assert_eq!(told["exp"].as_i64().unwrap() - told["iat"].as_i64().unwrap(), 86_400);
     let header = jose_header(jwt);
     assert_eq!(header["alg"], "EdDSA");
     let keys = server.anonymous().get("/t/cta/.well-known/jwks.json").await.json();
     assert!(keys["keys"].as_array().unwrap().iter().any(|key| key["kid"] == header["kid"]));
     let entry = &scene.tenant.audit("key.exchange").await[0];
-    assert_eq!((entry.actor.as_str(), entry.outcome.as_str()), (format!("key:{}", scene.foo.id).as_str(), "ok"));
-    let shown = server.issuer.find_key(scene.tenant.id, &scene.foo.key_id()).await.unwrap();
+    assert_eq!((entry.actor.as_str(), entry.outcome.as_str()), (format!("key:{}", scene.dev.id).as_str(), "ok"));
+    let shown = server.issuer.find_key(scene.tenant.id, &scene.dev.key_id()).await.unwrap();
     assert!(shown.last_used_at.is_some(), "its last use is known");
 }
 
@@ -91,14 +91,14 @@ async fn scenario_01_a_key_and_secret_become_a_token_of_a_day() {
 async fn scenario_02_03_04_whatever_is_no_pair_is_404_and_one_is_like_the_other() {
     let server = Server::start_with(Options { throttle: support::UNTHROTTLED, ..Options::default() }).await;
     let scene = Scene::of(&server).await;
-    let wrong = scene.exchange(&format!("{}:wrong", scene.foo.id)).await;
+    let wrong = scene.exchange(&format!("{}:wrong", scene.dev.id)).await;
     assert_eq!(wrong.status, StatusCode::NOT_FOUND);
     let refused = &scene.tenant.audit("key.exchange").await[0];
     assert_eq!(detail(refused)["reason"], "wrong_secret");
     assert!(!wrong.text.contains("wrong"), "why is not told");
     let unknown = scene.exchange("nokey:S1").await;
     assert_eq!((unknown.status, &unknown.text), (StatusCode::NOT_FOUND, &wrong.text));
-    for header in [&scene.foo.id, &format!("{}:", scene.foo.id), ":S1", "Bearer x", ""] {
+    for header in [&scene.dev.id, &format!("{}:", scene.dev.id), ":S1", "Bearer x", ""] {
         let answer = scene.exchange(header).await;
         assert_eq!((answer.status, &answer.text), (StatusCode::NOT_FOUND, &wrong.text), "{header}");
     }
@@ -110,8 +110,8 @@ async fn scenario_02_03_04_whatever_is_no_pair_is_404_and_one_is_like_the_other(
 async fn scenario_07_basic_works_too_and_at_the_root_the_key_names_its_tenant() {
     let server = Server::start().await;
     let scene = Scene::of(&server).await;
-    assert_eq!(scene.exchange(&basic(&scene.foo.pair())).await.status, StatusCode::CREATED);
-    let answer = server.with(&scene.foo.pair()).post_empty("/v1/authentications").await;
+    assert_eq!(scene.exchange(&basic(&scene.dev.pair())).await.status, StatusCode::CREATED);
+    let answer = server.with(&scene.dev.pair()).post_empty("/v1/authentications").await;
     assert_eq!(answer.status, StatusCode::CREATED);
     let told = claims(answer.json()["jwt"].as_str().unwrap());
     assert_eq!((&told["iss"], told.get("aud")), (&json!("http://id.test/t/cta"), None));
@@ -128,7 +128,7 @@ async fn scenario_08_09_10_the_token_is_taken_leniently_until_it_ends() {
         let me = scene.me(&header).await;
         assert_eq!(me.status, StatusCode::OK, "{header}: {}", me.text);
         let me = me.json();
-        assert_eq!((&me["sub"], &me["username"]), (&json!(scene.foo.subject()), &json!("foo@example.com")));
+        assert_eq!((&me["sub"], &me["username"]), (&json!(scene.dev.subject()), &json!("foo@example.com")));
         assert_eq!((&me["scope"], &me["tenant"]), (&json!("events:read events:write"), &json!("cta")));
     }
     let nobody = server.anonymous().get("/t/cta/v1/me").await;
@@ -141,7 +141,7 @@ async fn scenario_08_09_10_the_token_is_taken_leniently_until_it_ends() {
         assert_eq!((refused.status, refused.error().as_str()), (StatusCode::UNAUTHORIZED, "invalid_token"), "{header}");
     }
     // A pair is no token, and is not taken for one.
-    assert_eq!(scene.me(&scene.foo.pair()).await.error(), "unauthenticated");
+    assert_eq!(scene.me(&scene.dev.pair()).await.error(), "unauthenticated");
     // What services send on is read as leniently.
     let asker = scene.tenant.app_key("asker", &["verify"]).await;
     let ask = async |header: String| {
@@ -179,23 +179,23 @@ async fn scenario_11_the_sixth_attempt_is_429_and_from_elsewhere_the_key_works()
         let request = server.with(pair).request(Method::POST, "/t/cta/v1/authentications");
         send(request.header("X-Forwarded-For", address)).await
     };
-    let wrong = format!("{}:wrong", scene.foo.id);
+    let wrong = format!("{}:wrong", scene.dev.id);
     for _ in 0..5 {
         assert_eq!(from(&wrong, "198.51.100.1").await.status, StatusCode::NOT_FOUND);
     }
     let sixth = from(&wrong, "198.51.100.1").await;
     assert_eq!(sixth.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(sixth.header("retry-after").parse::<u64>().unwrap() > 0);
-    assert_eq!(from(&scene.foo.pair(), "198.51.100.2").await.status, StatusCode::CREATED);
+    assert_eq!(from(&scene.dev.pair(), "198.51.100.2").await.status, StatusCode::CREATED);
 }
 
 #[actix_web::test]
 async fn scenario_12_plain_http_is_403_where_https_is_wanted() {
     let server = Server::start_with(Options { trusted_proxies: vec!["127.0.0.1/32"], ..Options::default() }).await;
     let scene = Scene::with(&server, json!({ "require_https": true })).await;
-    let plain = scene.exchange(&scene.foo.pair()).await;
+    let plain = scene.exchange(&scene.dev.pair()).await;
     assert_eq!((plain.status, plain.error().as_str()), (StatusCode::FORBIDDEN, "https-required"));
-    let request = server.with(&scene.foo.pair()).request(Method::POST, "/t/cta/v1/authentications");
+    let request = server.with(&scene.dev.pair()).request(Method::POST, "/t/cta/v1/authentications");
     let https = send(request.header("X-Forwarded-Proto", "https")).await;
     assert_eq!(https.status, StatusCode::CREATED);
     assert!(https.header("strict-transport-security").starts_with("max-age="));
@@ -206,7 +206,7 @@ async fn scenario_13_a_token_holds_what_was_asked_for_or_there_is_none() {
     let server = Server::start().await;
     let scene = Scene::of(&server).await;
     let ask =
-        async |scope: &str| server.with(&scene.foo.pair()).post("/t/cta/v1/authentications", json!({ "scope": scope })).await;
+        async |scope: &str| server.with(&scene.dev.pair()).post("/t/cta/v1/authentications", json!({ "scope": scope })).await;
     let less = ask("events:read").await;
     assert_eq!(less.status, StatusCode::CREATED, "{}", less.text);
     let jwt = less.json()["jwt"].as_str().unwrap().to_owned();
@@ -221,7 +221,7 @@ async fn scenario_13_a_token_holds_what_was_asked_for_or_there_is_none() {
 async fn the_claim_admin_is_true_for_a_key_that_was_given_the_role_as_long_as_its_owner_has_it() {
     let server = Server::start().await;
     let scene = Scene::of(&server).await;
-    let user = match scene.foo.owner {
+    let user = match scene.dev.owner {
         Owner::User(user) => user,
         Owner::Application(_) => panic!("a person's"),
     };
@@ -233,7 +233,7 @@ async fn the_claim_admin_is_true_for_a_key_that_was_given_the_role_as_long_as_it
     roles(&["admin"]).await;
     assert_eq!(claims(&scene.token().await)["admin"], false, "a key does no more than it was given");
     let change = KeyChange { roles: Some(vec!["admin".into()]), ..KeyChange::default() };
-    server.issuer.change_key(scene.tenant.id, &Actor::operator(), &scene.foo.key_id(), change).await.unwrap();
+    server.issuer.change_key(scene.tenant.id, &Actor::operator(), &scene.dev.key_id(), change).await.unwrap();
     assert_eq!(claims(&scene.token().await)["admin"], true);
     roles(&[]).await;
     assert_eq!(claims(&scene.token().await)["admin"], false);

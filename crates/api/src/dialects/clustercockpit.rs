@@ -205,6 +205,8 @@ pub(crate) struct TokenQuery {
 }
 
 /// Make an API token for oneself, or as an admin for somebody else
+///
+/// For whoever is signed in: a token makes no further ones, which would outlive its being called back.
 #[utoipa::path(
     tag = "Dialects",
     operation_id = "clustercockpitToken",
@@ -215,7 +217,7 @@ pub(crate) struct TokenQuery {
         (status = 403, description = "For others, only admins make tokens", content_type = "application/json", body = String),
         (status = 404, description = "There is no such person", content_type = "application/json", body = String),
     ),
-    security(("bearer" = []), ("session" = [])),
+    security(("session" = [])),
 )]
 #[get("/frontend/jwt/")]
 pub(crate) async fn issue_token(
@@ -225,7 +227,7 @@ pub(crate) async fn issue_token(
     query: Asked<TokenQuery>,
 ) -> Answered<HttpResponse> {
     let issued = async {
-        let caller = caller(&req, &issuer, &speaks.tenant).await?;
+        let caller = signed_in(&req, &issuer, &speaks.tenant).await?;
         let TokenQuery { username } = query.take()?;
         let issued = issuer.issue_api_token(&caller, &username).await;
         issued.map_err(|failure| admins_only(failure.into(), "only admins are allowed to sign JWTs not for themselves"))

@@ -21,8 +21,9 @@ pub(crate) struct AuthenticationIn {
     /// Scopes, space-separated (RFC 6749 §3.3), of those that the key holds. Absent asks for all of them.
     #[schema(example = "events:read")]
     scope: Option<String>,
-    /// The audience that the token is for, by name or `aud`; it has that audience's shape, and opens nothing here. Absent
-    /// asks for a token for this issuer.
+    /// The audience that the token is for, by name or `aud`; it has that audience's shape, and opens nothing of our
+    /// management. Absent asks for the tenant's usual audience, and for a token for this issuer if it has none; the issuer's
+    /// identifier asks for the latter.
     #[schema(example = "metric-store")]
     audience: Option<String>,
 }
