@@ -710,7 +710,7 @@ async fn p39_what_a_connection_keeps_secret_is_sealed_and_never_told() {
     let mut database = server.database.superuser().await;
     let kept: String = sqlx::query_scalar(
         "SELECT concat((SELECT string_agg(c::text, ' ') FROM connections c), (SELECT string_agg(s::text, ' ') FROM connection_states s),
-                       (SELECT string_agg(l::text, ' ') FROM connection_logins l), (SELECT string_agg(convert_from(sealed_refresh, 'LATIN1'), ' ') FROM connection_logins))",
+                       (SELECT string_agg(l::text, ' ') FROM connection_logins l), (SELECT string_agg(encode(sealed_refresh, 'escape'), ' ') FROM connection_logins))",
     )
     .fetch_one(&mut database)
     .await
