@@ -59,8 +59,6 @@ def configure(operations):
     yield '[[operations]]\ninclude-path-regex = "/v1/authentications$"\nchecks.ignored_auth.enabled = false'
     # 501 is what the draft of status lists wants for `time`.
     yield '[[operations]]\ninclude-path-regex = "/v1/status-lists/"\nchecks.not_a_server_error.enabled = false'
-    # The document lists what is served here in two places, and one of them hides the other's GET.
-    yield '[[operations]]\ninclude-name = "POST /t/{tenant}/v1/key-requests"\nchecks.unsupported_method.enabled = false'
     # Whoever waits for news would be waited for.
     yield '[[operations]]\ninclude-path-regex = "/v1/revocations$"\nparameters = { "query.wait" = 0 }'
     living, dying = made("to-be-asked-about"), made("to-be-deleted")

@@ -70,7 +70,11 @@ pub fn document() -> Value {
             paths.insert(path, operations);
         }
         for (path, operations) in tenant_only {
-            paths.insert(format!("/t/{{tenant}}{path}"), within_tenant(operations));
+            // The same path may take other methods at the root too.
+            let known = paths.entry(format!("/t/{{tenant}}{path}")).or_insert_with(|| json!({}));
+            if let (Some(known), Value::Object(operations)) = (known.as_object_mut(), within_tenant(operations)) {
+                known.extend(operations);
+            }
         }
         for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
             add_common_errors(operation);

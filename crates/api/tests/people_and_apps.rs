@@ -62,7 +62,7 @@ async fn a_user_is_made_shown_changed_and_deleted() {
     let made = make(&caller, "/v1/users", json!({ "username": "Alice", "email": " Dev@Example.COM " })).await;
     let path = format!("/v1/users/{}", id(&made));
     let expected = json!({
-        "id": id(&made), "username": "Alice", "email": "dev@example.com", "roles": [], "scopes": [], "status": "active", "created_at": json!(server.clock.now()),
+        "id": id(&made), "username": "Alice", "email": "dev@example.com", "roles": [], "scopes": [], "attributes": {}, "status": "active", "created_at": json!(server.clock.now()),
     });
     assert_eq!(made, expected);
     assert_eq!(caller.get(&path).await.json(), expected);

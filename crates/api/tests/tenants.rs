@@ -140,7 +140,7 @@ async fn settings_are_replaced_whole_and_counted_at_once() {
         (json!({ "throttle": { "failures": 1 } }), "window"),
         (json!({ "throttle": { "failures": 1, "window": 1, "burst": 1 } }), "burst"),
         (json!({ "token_lifetime": 4 }), "token_lifetime"),
-        (json!({ "no_such_setting": true }), "lenient_bearer"),
+        (json!({ "no_such_setting": true }), "no_such_setting"),
         (json!("all"), "settings"),
     ] {
         let answer = caller.patch("/v1/tenants/acme", json!({ "settings": settings })).await;
