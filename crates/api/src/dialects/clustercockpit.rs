@@ -215,7 +215,7 @@ pub(crate) struct TokenQuery {
         (status = 200, description = "The token alone", content_type = "text/plain", body = String),
         (status = 401, description = "Nobody is signed in", content_type = "application/json", body = String),
         (status = 403, description = "For others, only admins make tokens", content_type = "application/json", body = String),
-        (status = 404, description = "There is no such person", content_type = "application/json", body = String),
+        (status = 404, description = "There is no such person, or this tenant does not speak so", content((String = "application/json"), (crate::problem::Problem = "application/problem+json"))),
     ),
     security(("session" = [])),
 )]
@@ -251,7 +251,7 @@ pub(crate) struct ClientInPath {
     params(("client" = String, Path, description = "A name under `dialects.clustercockpit.cross_login` of the settings", example = "cc")),
     responses(
         (status = 302, description = "On to the application, or to the login page"),
-        (status = 404, description = "There is no such application", content_type = "application/json", body = String),
+        (status = 404, description = "There is no such application, or this tenant does not speak so", content((String = "application/json"), (crate::problem::Problem = "application/problem+json"))),
         (status = 422, description = "The application's audience has no short lifetime", content_type = "application/json", body = String),
     ),
     security(("session" = [])),
@@ -519,7 +519,7 @@ pub(crate) struct NameInPath {
     responses(
         (status = 200, description = "Done", content_type = "text/plain", body = String),
         (status = 403, description = "Only admins change people", content_type = "application/json", body = String),
-        (status = 404, description = "There is no such person", content_type = "application/json", body = String),
+        (status = 404, description = "There is no such person, or this tenant does not speak so", content((String = "application/json"), (crate::problem::Problem = "application/problem+json"))),
         (
             status = 422,
             description = "There is no such role, it is held or lacking already, or roles and projects do not go together",
