@@ -8,6 +8,7 @@ and why:
   with a request (ids of what is not there, two fields of which one must be absent), and OAuth wants unknown parameters
   ignored. `crates/api/tests` judges what is asked;
 - `ignored_auth` of POST /v1/authentications: it answers an invalid pair with 404, as documented, and not with 401;
+- what ends the admin's key, in the run as that admin;
 - what ends a person's login, in the run as that person.
 """
 
@@ -99,7 +100,10 @@ def run(who, expected, *options):
 
 
 basic = base64.b64encode(":".join(key("admin")).encode()).decode()
-run("an admin", len(everything), "--header", f"Authorization: Basic {basic}")
+# A key that revokes itself would be gone for all that follows; nobody's run asks that too.
+own_end = [part for path, method in everything if path.endswith("/v1/keys/self-revoke")
+           for part in ("--exclude-name", f"{method.upper()} {path}")]
+run("an admin", len(everything) - len(own_end) // 2, "--header", f"Authorization: Basic {basic}", *own_end)
 me = admin.get(f"{BASE}/v1/me", timeout=10)
 check("openapi: an admin: the key lived to the end", me.status_code == 200, me.text)
 run("nobody", len(everything))
