@@ -338,8 +338,8 @@ pub(crate) struct RefusalView {
     /// The rule, as a word.
     #[schema(example = "insufficient_scope")]
     rule: String,
-    /// What would have been needed.
-    #[schema(value_type = Object, example = json!({ "scopes": ["events:write"] }))]
+    /// What would have been needed; `null` where the rule is not about that.
+    #[schema(value_type = Option<Object>, example = json!({ "scopes": ["events:write"] }))]
     missing: Value,
     /// What it means, and the way out.
     #[schema(
