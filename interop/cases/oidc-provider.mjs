@@ -40,9 +40,8 @@ server.on("request", (request, response) => {
 });
 
 // Another case may have served the same data elsewhere since.
-const env = { ...process.env, CLAVIGER_PUBLIC_URL: BASE };
 const claviger = (...args) =>
-  JSON.parse(execFileSync(BINARY, ["--data-dir", DATA, "--output", "json", ...args], { encoding: "utf8", env }));
+  JSON.parse(execFileSync(BINARY, ["--data-dir", DATA, "--output", "json", ...args], { encoding: "utf8" }));
 const settings = {
   title: "Corp",
   oidc: { issuer, client_id: "claviger", scopes: ["openid", "profile", "email"] },
