@@ -39,7 +39,6 @@ server.on("request", (request, response) => {
   return serve(request, response);
 });
 
-// Another case may have served the same data elsewhere since.
 const claviger = (...args) =>
   JSON.parse(execFileSync(BINARY, ["--data-dir", DATA, "--output", "json", ...args], { encoding: "utf8" }));
 const settings = {
