@@ -374,6 +374,48 @@ async fn p28_without_credentials_every_operation_but_the_listed_is_401() {
     }
 }
 
+/// What proxies tell of a client's certificate, or of whom they let in; we were told of neither.
+const TOLD_BY_PROXIES: [(&str, &str); 12] = [
+    ("X-Client-Cert", "MIIB"),
+    ("X-Client-Verify", "SUCCESS"),
+    ("X-Forwarded-Client-Cert", "Hash=00;Subject=\"CN=admin\""),
+    ("X-SSL-Client-Cert", "MIIB"),
+    ("X-SSL-Client-S-DN", "CN=admin"),
+    ("SSL-Client-Cert", "MIIB"),
+    ("SSL_CLIENT_CERT", "MIIB"),
+    ("Client-Cert", ":MIIB:"),
+    ("X-Remote-User", "admin"),
+    ("Remote-User", "admin"),
+    ("X-Forwarded-User", "admin"),
+    ("X-Auth-Request-User", "admin"),
+];
+
+#[actix_web::test]
+async fn p43_a_certificate_or_a_name_in_a_header_is_nobody_from_a_trusted_proxy_too() {
+    let trusted = Options { throttle: UNTHROTTLED, trusted_proxies: vec!["127.0.0.1/32"], ..Options::default() };
+    for options in [Options { throttle: UNTHROTTLED, ..Options::default() }, trusted] {
+        let server = Server::start_with(options).await;
+        server.default_tenant().await;
+        let tenant = server.tenant("acme").await;
+        let key = tenant.app_key("weak", &[]).await;
+        for operation in operations().into_iter().filter(|operation| operation.needs_caller) {
+            let path = operation.path("acme", "x");
+            let told = |caller: support::Client<'_>| {
+                TOLD_BY_PROXIES
+                    .iter()
+                    .fold(caller.request(operation.method.clone(), &path), |request, (name, value)| request.header(*name, *value))
+            };
+            let answer = send(told(server.anonymous())).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}: {}", operation.id, answer.text);
+            // Nor does it add to what somebody may do.
+            if needs()[operation.root_id()].is_some() {
+                let answer = send(told(server.with(&key.basic()))).await;
+                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}: {}", operation.id, answer.text);
+            }
+        }
+    }
+}
+
 #[actix_web::test]
 async fn p28_credentials_are_asked_for_before_anything_else_is_looked_at() {
     // Nothing is in memory: then finding out who calls takes longer than looking at the body.
