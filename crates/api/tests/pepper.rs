@@ -10,6 +10,7 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -72,4 +73,64 @@ async fn t29_a_new_pepper_is_used_when_every_server_knows_it_and_old_secrets_go_
     assert_eq!(refreshed.status, StatusCode::OK, "{}", refreshed.text);
     let trail = server.issuer.tenant("default").await.unwrap().unwrap().tenant.id;
     assert_eq!(server.issuer.list_audit(trail, Some("pepper.rotate"), None, 10).await.unwrap().len(), 1);
+}
+
+#[actix_web::test]
+async fn t29_while_the_pepper_changes_no_exchange_fails_at_any_server_and_what_is_used_goes_over() {
+    const KEYS: usize = 200;
+    let server = Server::start().await;
+    let other = server.replica(Options { clock: Some(server.clock.clone()), ..Options::default() }).await;
+    server.default_tenant().await;
+    let tenant = server.tenant("acme").await;
+    let mut keys = Vec::new();
+    for number in 0..KEYS {
+        keys.push(tenant.app_key(&format!("key {number}"), &[]).await);
+    }
+    server.clock.advance(TimeDelta::minutes(11));
+
+    let done = Cell::new(false);
+    let exchanges = Cell::new(0);
+    let load = |at: usize| {
+        let (done, exchanges, keys) = (&done, &exchanges, &keys);
+        let server = [&server, &other][at % 2];
+        async move {
+            for key in keys.iter().cycle().skip(at * KEYS / 8) {
+                if done.get() {
+                    return;
+                }
+                server.with(&key.pair()).token().await;
+                exchanges.set(exchanges.get() + 1);
+            }
+        }
+    };
+    let change = async {
+        let until = async |more: usize| {
+            let wanted = exchanges.get() + more;
+            while exchanges.get() < wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        until(KEYS).await;
+        server.issuer.rotate_pepper(&Actor::operator()).await.unwrap();
+        until(KEYS).await;
+        // Now it is used, and the other server has yet to hear of it.
+        server.clock.advance(TimeDelta::minutes(10));
+        server.issuer.reload_peppers().await.unwrap();
+        // Every loop comes by every key.
+        until(9 * KEYS).await;
+        done.set(true);
+    };
+    let all = futures_util::future::join_all((0..8).map(load));
+    tokio::join!(all, change);
+
+    let mut database = server.database.superuser().await;
+    let of_first = "SELECT count(*) FROM api_key_secrets WHERE pepper_version = 1";
+    for _ in 0..1000 {
+        let left: i64 = sqlx::query_scalar(of_first).fetch_one(&mut database).await.unwrap();
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("some that were used are kept under the old pepper still");
 }
