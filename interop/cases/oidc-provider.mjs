@@ -136,6 +136,25 @@ people.alice.groups = ["staff"];
 tokens = await (await refresh()).json();
 const now = JSON.parse(Buffer.from(tokens.access_token.split(".")[1], "base64url"));
 check("oidc-provider: a role goes with its group", JSON.stringify(now.roles) === '["user"]', JSON.stringify(now));
+// On behalf of alice, a service has a token of the provider's own, which knows it.
+claviger("connection", "set", "--tenant", TENANT, "--settings", '{"hand_out_tokens":true}', "corp");
+claviger("app", "create", "--tenant", TENANT, "--name", "mailer");
+const mailer = claviger("key", "create", "--tenant", TENANT, "--app", "mailer", "--scope", "tokens:upstream");
+const asked = await fetch(`${BASE}/t/${TENANT}/v1/token`, {
+  method: "POST",
+  headers: { authorization: `Basic ${btoa(`${mailer.api_key}:${mailer.api_secret}`)}` },
+  body: new URLSearchParams({
+    grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+    subject_token: tokens.access_token,
+    subject_token_type: "urn:ietf:params:oauth:token-type:access_token",
+    requested_token_type: "urn:claviger:params:oauth:token-type:upstream-access-token",
+  }),
+});
+check("oidc-provider: a token of its own, on behalf", asked.status === 200, await asked.clone().text());
+const { access_token: theirs } = await asked.json();
+const known = await fetch(`${issuer}/me`, { headers: { authorization: `Bearer ${theirs}` } });
+check("oidc-provider: which it knows as hers", known.status === 200 && (await known.json()).sub === "alice", known.status);
+
 away = true;
 const unknown = await refresh();
 check("oidc-provider: away, nobody says no", unknown.status === 503, await unknown.text());

@@ -698,6 +698,91 @@ async fn a_login_is_asked_about_again_when_its_time_is_over() {
     assert_eq!(refresh(&scene.tenant, refresh_token(&tokens)).await.status, StatusCode::UNAUTHORIZED);
 }
 
+/// The form with which a service asks for the provider's token.
+fn on_behalf_of(token: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange".to_owned()),
+        ("subject_token", token.to_owned()),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token".to_owned()),
+        ("requested_token_type", "urn:claviger:params:oauth:token-type:upstream-access-token".to_owned()),
+        ("reason", "mail of the case".to_owned()),
+    ]
+}
+
+#[actix_web::test]
+async fn on_behalf_of_a_person_a_service_gets_a_token_of_the_provider_and_nobody_else_does() {
+    let (server, provider) = both().await;
+    let scene = Scene::with(&server, &provider, json!({ "auto_create": true, "hand_out_tokens": true })).await;
+    let tokens = scene.tokens().await;
+    let service = scene.tenant.app_key("mailer", &["tokens:upstream"]).await;
+    let ask = async |by: &Key, form: &[(&str, String)]| {
+        let request = server.with(&by.basic()).request(Method::POST, &scene.tenant.path("/v1/token"));
+        support::wire::send(request.form(form)).await
+    };
+    let form = on_behalf_of(access_token(&tokens));
+
+    let (one, two) = (ask(&service, &form).await, ask(&service, &form).await);
+    for answer in [&one, &two] {
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        let told = answer.json();
+        assert!(told["access_token"].as_str().unwrap().starts_with("at-"), "{told}");
+        assert_eq!((&told["token_type"], &told["expires_in"]), (&json!("Bearer"), &json!(300)));
+        assert_eq!(told["scope"], "openid mail.read");
+        assert_eq!(told["issued_token_type"], "urn:ietf:params:oauth:token-type:access_token");
+        assert_eq!(answer.header("cache-control"), "no-store");
+    }
+    assert_ne!(one.json()["access_token"], two.json()["access_token"], "none is kept");
+    // Many at once do not use a refresh token of the provider's twice: that would end the login there.
+    let (one, two) = tokio::join!(ask(&service, &form), ask(&service, &form));
+    assert_eq!((one.status, two.status), (StatusCode::OK, StatusCode::OK), "{} {}", one.text, two.text);
+    let entries = scene.tenant.audit("token.upstream").await;
+    let sub = claims(access_token(&tokens))["sub"].as_str().unwrap().to_owned();
+    assert_eq!(entries.len(), 4);
+    assert_eq!((&entries[0].actor, &entries[0].subject), (&format!("key:{}", service.id), &format!("user:{sub}")));
+    assert_eq!(detail(&entries[0]), json!({ "why": "mail of the case", "scope": "openid mail.read" }));
+    assert!(!entries.iter().any(|entry| format!("{entry:?}").contains("-canary")));
+
+    // Not without the scope, and not for what is no such login.
+    let plain = scene.tenant.app_key("plain", &["tokens:exchange"]).await;
+    let refused = async |by: &Key, form: &[(&str, String)], status: u16, error: &str| {
+        let answer = ask(by, form).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["error"]), (status, &json!(error)), "{}", answer.text);
+        assert!(!answer.text.contains("canary"), "{}", answer.text);
+    };
+    refused(&plain, &form, 403, "insufficient_scope").await;
+    scene.tenant.user("grace", Some(PASSWORD)).await;
+    let own = scene.tenant.log_in("grace", PASSWORD).await;
+    refused(&service, &on_behalf_of(access_token(&own)), 400, "invalid_request").await;
+    let of_key = server.with(&service.pair()).token().await;
+    refused(&service, &on_behalf_of(&of_key), 400, "invalid_request").await;
+    refused(&service, &on_behalf_of("abcd.efgh"), 400, "invalid_request").await;
+    for (name, value) in [("scope", "mail.read"), ("resource", "https://api.example.com"), ("actor_token", access_token(&own))] {
+        let mut more = form.clone();
+        more.push((name, value.to_owned()));
+        if name == "actor_token" {
+            more.push(("actor_token_type", "urn:ietf:params:oauth:token-type:access_token".to_owned()));
+        }
+        refused(&service, &more, 400, "invalid_request").await;
+    }
+    // Of another tenant, neither the token nor the key is known.
+    let foreign = server.tenant("other").await.app_key("mailer", &["tokens:upstream"]).await;
+    refused(&foreign, &form, 401, "invalid_client").await;
+    // The admin takes it back.
+    scene.change(json!({ "hand_out_tokens": false })).await;
+    refused(&service, &form, 400, "invalid_request").await;
+    scene.change(json!({ "hand_out_tokens": true })).await;
+
+    // Away, nothing is lost; refused, the login has ended.
+    provider.set(|script| script.token_answer = Some((500, json!({}))));
+    assert_eq!(ask(&service, &form).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    provider.set(|script| script.token_answer = None);
+    assert_eq!(ask(&service, &form).await.status, StatusCode::OK);
+    provider.set(|script| script.refuse_refresh = true);
+    refused(&service, &form, 400, "invalid_grant").await;
+    refused(&service, &form, 400, "invalid_request").await;
+    assert_eq!(refresh(&scene.tenant, refresh_token(&tokens)).await.status, StatusCode::UNAUTHORIZED);
+}
+
 #[actix_web::test]
 async fn p39_what_a_connection_keeps_secret_is_sealed_and_never_told() {
     let (server, provider) = both().await;

@@ -45,6 +45,9 @@ pub struct ConnectionSettings {
     /// Seconds, 0 to 31,622,400, after which a refresh of ours asks the provider whether this person still may; `None` never
     /// asks.
     pub recheck_after: Option<i32>,
+    /// Whether clients with `tokens:upstream` get the provider's own access tokens of people who came through here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hand_out_tokens: bool,
 }
 
 /// The other side.
@@ -171,6 +174,8 @@ pub struct ConnectionChange {
     pub sync: Option<bool>,
     /// Seconds; `Some(None)` never asks.
     pub recheck_after: Option<Option<i32>>,
+    /// Whether clients get the provider's access tokens.
+    pub hand_out_tokens: Option<bool>,
     /// Its secret; `Some(None)` removes it.
     pub secret: Option<Option<SecretString>>,
     /// Whether it may be used.
@@ -396,7 +401,7 @@ impl ConnectionSettings {
 
     /// Refuses what cannot be used.
     pub fn check(&self) -> Result<(), Refusal> {
-        let Self { provider, mapping, auto_create: _, sync: _, recheck_after } = self;
+        let Self { provider, mapping, auto_create: _, sync: _, recheck_after, hand_out_tokens } = self;
         match provider {
             Provider::Oidc(oidc) => oidc.check()?,
             Provider::Ldap(ldap) => ldap.check()?,
@@ -408,6 +413,9 @@ impl ConnectionSettings {
             }
             Some(_) if matches!(provider, Provider::Ldap(_)) => {
                 Err(Refusal::invalid("recheck_after", "is for OpenID Connect: a directory is asked at each login alone"))
+            }
+            _ if *hand_out_tokens && matches!(provider, Provider::Ldap(_)) => {
+                Err(Refusal::invalid("hand_out_tokens", "is for OpenID Connect: a directory gives no tokens"))
             }
             _ => Ok(()),
         }
@@ -550,7 +558,8 @@ impl Issuer {
         change: ConnectionChange,
     ) -> Result<ConnectionEntry, Failure> {
         let now = self.clock.now();
-        let ConnectionChange { title, provider, mapping, auto_create, sync, recheck_after, secret, enabled } = change;
+        let ConnectionChange { title, provider, mapping, auto_create, sync, recheck_after, hand_out_tokens, secret, enabled } =
+            change;
         let entry = tenant;
         let tenant = entry.tenant.id;
         let mut tx = self.store.begin_in(tenant).await?;
@@ -567,6 +576,7 @@ impl Issuer {
             auto_create: auto_create.unwrap_or(before.settings.auto_create),
             sync: sync.unwrap_or(before.settings.sync),
             recheck_after: recheck_after.unwrap_or(before.settings.recheck_after),
+            hand_out_tokens: hand_out_tokens.unwrap_or(before.settings.hand_out_tokens),
         };
         settings.check_leads_as(&before.settings)?;
         let says_more = settings != before.settings || secret.is_some();

@@ -72,6 +72,7 @@ mod token_issue;
 pub mod trail;
 mod upkeep;
 pub mod upstream;
+pub mod upstream_token;
 mod usage;
 pub mod user;
 pub mod username;

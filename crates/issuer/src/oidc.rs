@@ -276,12 +276,24 @@ fn named_algorithm(token: &str) -> Option<String> {
     header.get("alg")?.as_str().map(str::to_owned)
 }
 
+/// An access token of a provider's, to be sent as `Authorization: Bearer` to whom it is for.
+pub struct UpstreamToken {
+    /// As the provider gave it.
+    pub token: SecretString,
+    /// Seconds that it lives, if the provider said.
+    pub expires_in: Option<i64>,
+    /// What it allows there, space-separated, if the provider said.
+    pub scope: Option<String>,
+}
+
 /// What a provider said at its token endpoint.
 pub(crate) struct Said {
     pub(crate) subject: String,
     /// Claims of the ID token, and under them those of userinfo.
     pub(crate) claims: Map<String, Value>,
     pub(crate) refresh_token: Option<SecretString>,
+    /// A bearer token; of others we would not know how they are used.
+    pub(crate) access: Option<UpstreamToken>,
 }
 
 /// A tenant's way to one provider.
@@ -380,7 +392,13 @@ impl Way<'_> {
                 claims.entry(name).or_insert(value);
             }
         }
-        Ok(Said { subject, claims, refresh_token })
+        let is_bearer = text("token_type").is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+        let access = access_token.filter(|_| is_bearer).map(|token| UpstreamToken {
+            token,
+            expires_in: posted.json.get("expires_in").and_then(Value::as_i64),
+            scope: text("scope").map(str::to_owned),
+        });
+        Ok(Said { subject, claims, refresh_token, access })
     }
 
     async fn verified(

@@ -16,7 +16,7 @@ use crate::audit::{Draft, Outcome, append};
 use crate::connection::{ConnectionEntry, Provider};
 use crate::directory::TenantEntry;
 use crate::identity::Identity;
-use crate::oidc::Said;
+use crate::oidc::{Said, UpstreamToken};
 use crate::refresh::{Refresh, Tokens};
 use crate::refresh_token::RefreshToken;
 use crate::settings::RequestInfo;
@@ -82,12 +82,34 @@ impl Issuer {
                 return Ok(());
             }
             if let Some(login) = self.claim(token.tenant, token.family, due).await? {
-                return self.ask_provider(&stood, login).await;
+                return self.ask_provider(&stood, login).await.map(|_| ());
             }
-            if began.elapsed() > PATIENCE {
-                return Err(Fault::Overloaded("the asking of a provider about one login").into());
+            wait_a_little(began).await?;
+        }
+    }
+
+    /// Asks the provider for an access token of its own, for somebody who came through it. All that a refresh through the
+    /// provider does happens too: whom it refuses is logged out.
+    pub(crate) async fn ask_for_upstream_token(
+        &self,
+        tenant: &TenantEntry,
+        connection: &ConnectionEntry,
+        family: FamilyId,
+        request: &RequestInfo,
+    ) -> Result<UpstreamToken, Failure> {
+        let stood = Stood { tenant, connection, family, request };
+        let id = tenant.tenant.id;
+        let began = Instant::now();
+        loop {
+            if self.connection_login(id, family).await?.is_none() {
+                return Err(Refusal::InvalidGrant { why: None }.into());
             }
-            tokio::time::sleep(LOOK).await;
+            // What another request heard a moment ago, it keeps to itself: an access token is nowhere written down.
+            if let Some(login) = self.claim(id, family, self.clock.now()).await? {
+                let access = self.ask_provider(&stood, login).await?;
+                return access.ok_or_else(|| Fault::Upstream("the provider gave no bearer token".into()).into());
+            }
+            wait_a_little(began).await?;
         }
     }
 
@@ -115,10 +137,11 @@ impl Issuer {
         Ok(tx.commit().await?)
     }
 
-    async fn ask_provider(&self, stood: &Stood<'_>, login: ConnectionLogin) -> Result<(), Failure> {
+    async fn ask_provider(&self, stood: &Stood<'_>, login: ConnectionLogin) -> Result<Option<UpstreamToken>, Failure> {
         let tenant = stood.tenant.tenant.id;
         match self.ask_with(stood, &login).await {
-            Ok(said) => {
+            Ok(mut said) => {
+                let access = said.access.take();
                 let place = refresh_place(tenant, login.connection, login.user);
                 let sealed = said.refresh_token.as_ref().map(|token| {
                     let sealed = self.connection_vault.seal(&place, token.expose_secret().as_bytes(), &self.random);
@@ -127,9 +150,10 @@ impl Issuer {
                 // First of all: theirs that we had may be good no more.
                 let sealed = sealed.transpose()?;
                 self.release(tenant, stood.family, Some(self.clock.now()), sealed.as_deref()).await?;
-                self.follow_claims(stood, &login, said).await
+                self.follow_claims(stood, &login, said).await?;
+                Ok(access)
             }
-            Err(Failure::Refusal(Refusal::Upstream(declined))) => self.end_refused(stood, declined.reason()).await,
+            Err(Failure::Refusal(Refusal::Upstream(declined))) => Err(self.end_refused(stood, declined.reason()).await),
             Err(failure) => {
                 self.release(tenant, stood.family, None, None).await?;
                 Err(failure)
@@ -171,18 +195,22 @@ impl Issuer {
         let mapping = &stood.connection.settings.mapping;
         let identity = Identity::of(said.subject, &said.claims, mapping);
         if let Err(declined) = identity.check_groups(mapping) {
-            return self.end_refused(stood, declined.reason()).await;
+            return Err(self.end_refused(stood, declined.reason()).await);
         }
         let back = self.come_back(stood.tenant, stood.connection, &identity, login.user, stood.request, self.clock.now()).await;
         match back {
             Ok(_) => Ok(()),
-            Err(Failure::Refusal(Refusal::Upstream(declined))) => self.end_refused(stood, declined.reason()).await,
+            Err(Failure::Refusal(Refusal::Upstream(declined))) => Err(self.end_refused(stood, declined.reason()).await),
             Err(failure) => Err(failure),
         }
     }
 
-    /// The provider said no: the login is over, and that is written before it is told.
-    async fn end_refused(&self, stood: &Stood<'_>, reason: &str) -> Result<(), Failure> {
+    /// The provider said no: the login is over, and that is written before it is told, as what is returned.
+    async fn end_refused(&self, stood: &Stood<'_>, reason: &str) -> Failure {
+        self.write_end(stood, reason).await.err().unwrap_or_else(|| Refusal::InvalidGrant { why: None }.into())
+    }
+
+    async fn write_end(&self, stood: &Stood<'_>, reason: &str) -> Result<(), Failure> {
         let (tenant, now) = (stood.tenant.tenant.id, self.clock.now());
         let actor = acting(stood.connection, stood.request);
         let mut tx = self.store.begin_in(tenant).await?;
@@ -193,7 +221,15 @@ impl Issuer {
             let deed = Draft { outcome: Outcome::Refused, ..deed };
             append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
         }
-        self.commit_logins(tx, tenant, None, &[stood.family]).await?;
-        Err(Refusal::InvalidGrant { why: None }.into())
+        self.commit_logins(tx, tenant, None, &[stood.family]).await
     }
+}
+
+/// Before the next look, while another request asks.
+async fn wait_a_little(began: Instant) -> Result<(), Failure> {
+    if began.elapsed() > PATIENCE {
+        return Err(Fault::Overloaded("the asking of a provider about one login").into());
+    }
+    tokio::time::sleep(LOOK).await;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::Refusal;
 
 /// The scopes of our own management routes. Whoever hands one out must hold it.
-pub const MANAGEMENT: [&str; 22] = [
+pub const MANAGEMENT: [&str; 23] = [
     "applications:read",
     "applications:write",
     "audiences:read",
@@ -26,6 +26,7 @@ pub const MANAGEMENT: [&str; 22] = [
     "tenants:write",
     "tokens:exchange",
     "tokens:introspect",
+    "tokens:upstream",
     "users:impersonate",
     "users:read",
     "users:write",

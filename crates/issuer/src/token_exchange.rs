@@ -110,10 +110,7 @@ impl Issuer {
     pub async fn exchange_token(&self, asked: TokenExchange<'_>) -> Result<Lent, Failure> {
         let now = self.clock.now();
         let TokenExchange { tenant, client, actor_token, subject, scope, resource, reason, request } = asked;
-        if reason.is_some_and(|reason| reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control)) {
-            let problem = format!("is at most {LONGEST_REASON} characters long, without control characters");
-            return Err(Refusal::invalid("reason", problem).into());
-        }
+        check_reason(reason)?;
         let client_scopes = client.as_ref().map(|key| key.scopes().clone()).unwrap_or_default();
         let actor = self.actor(tenant, client, actor_token, now).await?;
         let loan = match subject {
@@ -392,6 +389,15 @@ impl Issuer {
         };
         self.write_refusal(tenant.tenant.id, draft).await
     }
+}
+
+/// Refuses what the audit trail does not keep.
+pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), Refusal> {
+    if reason.is_some_and(|reason| reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control)) {
+        let problem = format!("is at most {LONGEST_REASON} characters long, without control characters");
+        return Err(Refusal::invalid("reason", problem));
+    }
+    Ok(())
 }
 
 /// Lets a client exchange the tokens that it is sent.

@@ -12,7 +12,7 @@ use crate::caller::Caller;
 use crate::{Failure, Issuer, Refusal};
 
 /// What is done in another's name.
-const IN_ANOTHERS_NAME: [&str; 3] = ["impersonate", "act_as", "token.exchange"];
+const IN_ANOTHERS_NAME: [&str; 4] = ["impersonate", "act_as", "token.exchange", crate::upstream_token::ACTION];
 /// Entries that an export reads at once.
 const EXPORTED_AT_ONCE: u16 = 1000;
 

@@ -237,12 +237,15 @@ pub(crate) struct ConnectionIn {
     /// Seconds after which a refresh asks the provider whether this person still may; never if absent.
     #[schema(minimum = 0, maximum = 31_622_400, example = 3600)]
     recheck_after: Option<i32>,
+    /// Whether clients with `tokens:upstream` get the provider's own access tokens of people who came through here.
+    #[serde(default)]
+    hand_out_tokens: bool,
 }
 
 impl ConnectionIn {
     /// What is to be made.
     pub(crate) fn read(self) -> Answered<NewConnection> {
-        let Self { name, title, oidc, ldap, secret, mapping, auto_create, sync, recheck_after } = self;
+        let Self { name, title, oidc, ldap, secret, mapping, auto_create, sync, recheck_after, hand_out_tokens } = self;
         let provider = match (oidc, ldap) {
             (Some(oidc), None) => Provider::Oidc(oidc.0.into()),
             (None, Some(ldap)) => Provider::Ldap(ldap.0.into()),
@@ -250,7 +253,8 @@ impl ConnectionIn {
         };
         let kind = kind_of(&provider);
         let mapping = mapping.map_or_else(MappingIn::default, |mapping| mapping.0).read(kind);
-        let settings = ConnectionSettings { provider, mapping, auto_create, sync: sync.unwrap_or(true), recheck_after };
+        let sync = sync.unwrap_or(true);
+        let settings = ConnectionSettings { provider, mapping, auto_create, sync, recheck_after, hand_out_tokens };
         Ok(NewConnection { name, title, settings, secret })
     }
 
@@ -267,6 +271,7 @@ impl ConnectionIn {
             auto_create,
             sync: None,
             recheck_after: None,
+            hand_out_tokens: false,
         }
     }
 }
@@ -305,6 +310,8 @@ pub(crate) struct ConnectionChangeIn {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 31_622_400)]
     recheck_after: Option<Option<i32>>,
+    /// Whether clients with `tokens:upstream` get the provider's own access tokens.
+    hand_out_tokens: Option<bool>,
     /// Whether it may be used. When it is disabled, all logins that came through it end.
     enabled: Option<bool>,
 }
@@ -312,7 +319,7 @@ pub(crate) struct ConnectionChangeIn {
 impl ConnectionChangeIn {
     /// What is to be changed of a connection of this kind.
     pub(crate) fn read(self, kind: &str) -> Answered<ConnectionChange> {
-        let Self { title, oidc, ldap, secret, mapping, auto_create, sync, recheck_after, enabled } = self;
+        let Self { title, oidc, ldap, secret, mapping, auto_create, sync, recheck_after, hand_out_tokens, enabled } = self;
         let provider = match (oidc, ldap) {
             (None, None) => None,
             (Some(oidc), None) => Some(Provider::Oidc(oidc.0.into())),
@@ -320,7 +327,7 @@ impl ConnectionChangeIn {
             (Some(_), Some(_)) => return Err(Answer::unprocessable("ldap", "Send either `oidc` or `ldap`.")),
         };
         let mapping = mapping.map(|mapping| mapping.0.read(kind));
-        Ok(ConnectionChange { title, provider, mapping, auto_create, sync, recheck_after, secret, enabled })
+        Ok(ConnectionChange { title, provider, mapping, auto_create, sync, recheck_after, hand_out_tokens, secret, enabled })
     }
 }
 
@@ -357,6 +364,8 @@ pub(crate) struct ConnectionView {
     sync: bool,
     /// Seconds; `null` never asks.
     recheck_after: Option<i32>,
+    /// Whether clients with `tokens:upstream` get the provider's own access tokens.
+    hand_out_tokens: bool,
     /// Whether it may be used.
     pub(crate) enabled: bool,
     /// Where the provider must be told to send people back to; `null` for a directory.
@@ -370,7 +379,7 @@ impl ConnectionView {
     /// A connection of this tenant.
     pub(crate) fn of(tenant: &TenantEntry, connection: &ConnectionEntry) -> Self {
         let ConnectionEntry { row, settings } = connection;
-        let ConnectionSettings { provider, mapping, auto_create, sync, recheck_after } = settings;
+        let ConnectionSettings { provider, mapping, auto_create, sync, recheck_after, hand_out_tokens } = settings;
         let json = |value: Result<Value, _>| value.unwrap_or_default();
         let (oidc, ldap) = match provider {
             Provider::Oidc(oidc) => (Some(json(serde_json::to_value(oidc))), None),
@@ -389,6 +398,7 @@ impl ConnectionView {
             auto_create: *auto_create,
             sync: *sync,
             recheck_after: *recheck_after,
+            hand_out_tokens: *hand_out_tokens,
             enabled: connection.is_enabled(),
             created_at: row.created_at,
             updated_at: row.updated_at,

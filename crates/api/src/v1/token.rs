@@ -1,13 +1,16 @@
 //! OAuth's token endpoint (RFC 6749 §3.2): the same exchange and refresh as elsewhere, in the words that every OAuth client
 //! speaks.
 
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, post};
-use claviger_issuer::exchange::{Exchange, Granted};
+use claviger_issuer::exchange::{Exchange, Granted, VerifiedKey};
 use claviger_issuer::refresh::{Refresh, Tokens};
 use claviger_issuer::token_exchange::{Lent, Subject, TokenExchange};
-use claviger_issuer::{Issuer, Refusal};
+use claviger_issuer::upstream_token::{UpstreamExchange, UpstreamToken};
+use claviger_issuer::{Issuer, Refusal, TenantEntry};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::IntoDeserializer as _;
 use serde::de::value::Error as Unknown;
@@ -87,7 +90,8 @@ pub(crate) struct TokenIn {
     actor_token: Option<SecretString>,
     /// What `actor_token` is: an access token.
     actor_token_type: Option<String>,
-    /// What is asked for: an access token, if it is said at all.
+    /// What is asked for: an access token, if it is said at all, or
+    /// `urn:claviger:params:oauth:token-type:upstream-access-token`, the provider's own.
     requested_token_type: Option<String>,
     /// With token exchange: why, in at most 200 characters, for the audit trail and the person that is acted for.
     #[schema(example = "ticket 4711")]
@@ -171,6 +175,15 @@ impl From<Tokens> for TokenOut {
     }
 }
 
+impl From<UpstreamToken> for TokenOut {
+    fn from(upstream: UpstreamToken) -> Self {
+        let UpstreamToken { token, expires_in, scope } = upstream;
+        let access_token = token.expose_secret().to_owned();
+        let issued_token_type = Some(ACCESS_TOKEN);
+        Self { access_token, issued_token_type, token_type: "Bearer", expires_in, refresh_token: None, scope }
+    }
+}
+
 impl From<Lent> for TokenOut {
     fn from(lent: Lent) -> Self {
         let Lent { jwt, expires_in, scope } = lent;
@@ -189,6 +202,10 @@ impl From<Lent> for TokenOut {
 /// client with `tokens:exchange` with a token that it was sent, or somebody with `users:impersonate` for a person, where the
 /// tenant lets them. The token lives 15 minutes at most, names both (`sub`, `act`), allows nothing of the tenant's management,
 /// and is no ground for another.
+///
+/// With `requested_token_type=urn:claviger:params:oauth:token-type:upstream-access-token` a client with `tokens:upstream` gets a
+/// new access token of the provider that a person logged in through, for a token of that login, where the connection has
+/// `hand_out_tokens`. If the provider refuses, the login has ended.
 #[utoipa::path(
     tag = "Tokens",
     operation_id = "requestToken",
@@ -228,12 +245,19 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Result<
         GrantType::ClientCredentials => exchange(&req, &issuer, proof, wish).await?,
         GrantType::RefreshToken => refresh(&req, &issuer, proof, refresh_token, wish).await?,
         GrantType::TokenExchange => {
-            if requested_token_type.is_some_and(|kind| !is_access_token(&kind)) {
-                return Err(bad_request("invalid_request", "`requested_token_type` can be an access token alone."));
-            }
             let subject = subject(subject_token, subject_token_type.as_deref())?;
             let actor_token = actor(actor_token, actor_token_type.as_deref())?;
-            lend(&req, &issuer, proof, subject, actor_token, reason.as_deref(), wish).await?
+            let (reason, wanted) = (reason.as_deref(), requested_token_type.as_deref());
+            match wanted.is_none_or(is_access_token) {
+                true => lend(&req, &issuer, proof, subject, actor_token, reason, wish).await?,
+                false if wanted == Some(UPSTREAM_TOKEN) => {
+                    upstream(&req, &issuer, proof, subject, actor_token, reason, wish).await?
+                }
+                false => {
+                    let detail = "`requested_token_type` is an access token, or that of a provider: see the description.";
+                    return Err(bad_request("invalid_request", detail));
+                }
+            }
         }
     };
     // RFC 6749 §5.1 wants both this and `Cache-Control: no-store`, which every answer has.
@@ -295,6 +319,8 @@ async fn refresh(
 
 /// `token_type` of access tokens (RFC 8693 §3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// The access token of the provider that somebody came through.
+const UPSTREAM_TOKEN: &str = "urn:claviger:params:oauth:token-type:upstream-access-token";
 
 /// An access token is a JWT here, so the two types are one.
 fn is_access_token(kind: &str) -> bool {
@@ -332,7 +358,39 @@ async fn lend(
     reason: Option<&str>,
     wish: Wish<'_>,
 ) -> Answered<TokenOut> {
+    let (tenant, client) = tenant_and_client(req, issuer, proof).await?;
+    let Wish { scope, resource } = wish;
     let request = request_info(req);
+    let exchange = TokenExchange { tenant: &tenant, client, actor_token, subject, scope, resource, reason, request };
+    Ok(issuer.exchange_token(exchange).await.map_err(refused)?.into())
+}
+
+async fn upstream(
+    req: &HttpRequest,
+    issuer: &Issuer,
+    proof: Proof,
+    subject: Subject,
+    actor_token: Option<SecretString>,
+    reason: Option<&str>,
+    wish: Wish<'_>,
+) -> Answered<TokenOut> {
+    let (tenant, client) = tenant_and_client(req, issuer, proof).await?;
+    let client = client.ok_or_else(|| refused(Refusal::Unauthenticated))?;
+    let (Subject::AccessToken(subject), None, Wish { scope: None, resource: None }) = (subject, actor_token, wish) else {
+        let detail = "A provider's token is given for an access token as `subject_token`, without `actor_token`, `scope` and \
+                      `resource`: what it allows is the provider's to say.";
+        return Err(bad_request("invalid_request", detail));
+    };
+    let exchange = UpstreamExchange { tenant: &tenant, client: &client, subject, reason, request: request_info(req) };
+    Ok(issuer.upstream_token(exchange).await.map_err(refused)?.into())
+}
+
+/// The tenant that the path or the client names, and the client, if one proves itself.
+async fn tenant_and_client(
+    req: &HttpRequest,
+    issuer: &Issuer,
+    proof: Proof,
+) -> Answered<(Arc<TenantEntry>, Option<VerifiedKey>)> {
     let tenant = match path_tenant(req).await {
         Ok(tenant) => tenant,
         Err(answer) if answer.fault().is_none() => return Err(refused(Refusal::Unauthenticated)),
@@ -341,17 +399,17 @@ async fn lend(
     let client = match proof {
         Proof::Absent => None,
         Proof::Pair(pair) => {
-            let verified = issuer.verify_pair(tenant.as_deref(), pair, &request, issuer.clock().now()).await;
+            let verified = issuer.verify_pair(tenant.as_deref(), pair, &request_info(req), issuer.clock().now()).await;
             Some(verified.map_err(refused)?)
         }
     };
-    let Some(tenant) = tenant.or_else(|| client.as_ref().map(|key| key.tenant.clone())) else {
-        let detail = "Send it to /t/{tenant}/v1/token, or prove the client: nothing else names the tenant.";
-        return Err(bad_request("invalid_request", detail));
-    };
-    let Wish { scope, resource } = wish;
-    let exchange = TokenExchange { tenant: &tenant, client, actor_token, subject, scope, resource, reason, request };
-    Ok(issuer.exchange_token(exchange).await.map_err(refused)?.into())
+    match tenant.or_else(|| client.as_ref().map(|key| key.tenant.clone())) {
+        Some(tenant) => Ok((tenant, client)),
+        None => {
+            let detail = "Send it to /t/{tenant}/v1/token, or prove the client: nothing else names the tenant.";
+            Err(bad_request("invalid_request", detail))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -234,7 +234,11 @@ async fn token(provider: Data<Provider>, req: HttpRequest, form: web::Form<HashM
     script.made += 1;
     let refresh_token = format!("refresh-{}-canary", script.made);
     script.refresh_tokens.insert(refresh_token.clone(), ());
-    let mut answer = json!({ "access_token": "at-1", "token_type": "Bearer", "refresh_token": refresh_token });
+    let access_token = format!("at-{}-canary", script.made);
+    let mut answer = json!({
+        "access_token": access_token, "token_type": "Bearer", "expires_in": 300, "scope": "openid mail.read",
+        "refresh_token": refresh_token
+    });
     if nonce.is_some() || script.id_token_on_refresh {
         answer["id_token"] = json!(provider.id_token(&script, nonce.as_deref()));
     }
@@ -243,7 +247,7 @@ async fn token(provider: Data<Provider>, req: HttpRequest, form: web::Form<HashM
 
 async fn userinfo(provider: Data<Provider>, req: HttpRequest) -> HttpResponse {
     count(&provider, &req);
-    if req.headers().get("authorization").is_none_or(|value| value != "Bearer at-1") {
+    if req.headers().get("authorization").is_none_or(|value| !value.to_str().unwrap().starts_with("Bearer at-")) {
         return HttpResponse::Unauthorized().json(json!({ "error": "invalid_token" }));
     }
     let script = provider.script.lock().unwrap();
