@@ -11,13 +11,17 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
 
+use actix_multipart::Multipart;
 use actix_web::dev::Payload;
 use actix_web::error::QueryPayloadError;
+use actix_web::http::header::HeaderMap;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Bytes, Query};
 use actix_web::{FromRequest, HttpRequest};
+use futures_util::{StreamExt as _, stream};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use url::form_urlencoded;
 
 use crate::problem::{Answer, Answered};
 
@@ -33,6 +37,9 @@ pub(crate) struct Body<T>(Answered<T>);
 
 /// A form (`application/x-www-form-urlencoded`).
 pub(crate) struct FormBody<T>(Answered<T>);
+
+/// A form in either of the ways in which browsers send one: as [`FormBody`], or as `multipart/form-data`.
+pub(crate) struct AnyForm<T>(Answered<T>);
 
 /// The query.
 pub(crate) struct Asked<T>(Answered<T>);
@@ -75,6 +82,13 @@ impl<T> FormBody<T> {
     }
 }
 
+impl<T> AnyForm<T> {
+    /// What it says.
+    pub(crate) fn take(self) -> Answered<T> {
+        self.0
+    }
+}
+
 impl<T> Asked<T> {
     /// What it says.
     pub(crate) fn take(self) -> Answered<T> {
@@ -108,14 +122,55 @@ impl<T: DeserializeOwned + 'static> FromRequest for FormBody<T> {
         let raw = RawBody::from_request(req, payload);
         Box::pin(async move {
             Ok(Self(match form {
-                true => raw.await.and_then(|raw| {
-                    let text = std::str::from_utf8(&raw.0).map_err(|_| Answer::bad_request("The form is not UTF-8."))?;
-                    from_pairs(text).map_err(|why| Answer::bad_request(format!("The form does not fit: {why}.")))
-                }),
+                true => raw.await.and_then(|raw| read_form(&raw.0)),
                 false => Err(unsupported("application/x-www-form-urlencoded")),
             }))
         })
     }
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for AnyForm<T> {
+    type Error = Answer;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Answer>>>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        if media_type(req) != "multipart/form-data" {
+            let form = FormBody::from_request(req, payload);
+            return Box::pin(async move { Ok(Self(form.await?.0)) });
+        }
+        let raw = RawBody::from_request(req, payload);
+        let headers = req.headers().clone();
+        Box::pin(async move {
+            let parts = async {
+                let pairs = multipart_pairs(&headers, raw.await?.0).await?;
+                read_form(pairs.as_bytes())
+            };
+            Ok(Self(parts.await))
+        })
+    }
+}
+
+fn read_form<T: DeserializeOwned>(form: &[u8]) -> Answered<T> {
+    let text = std::str::from_utf8(form).map_err(|_| Answer::bad_request("The form is not UTF-8."))?;
+    from_pairs(text).map_err(|why| Answer::bad_request(format!("The form does not fit: {why}.")))
+}
+
+/// The parts of a `multipart/form-data` body (RFC 7578) as the pairs of an ordinary form.
+async fn multipart_pairs(headers: &HeaderMap, body: Bytes) -> Answered<String> {
+    let unreadable = || Answer::bad_request("The form cannot be read: it is no multipart/form-data.");
+    let mut parts = Multipart::new(headers, stream::iter([Ok(body)]));
+    let mut pairs = form_urlencoded::Serializer::new(String::new());
+    while let Some(part) = parts.next().await {
+        let mut part = part.map_err(|_| unreadable())?;
+        let name = part.name().ok_or_else(unreadable)?.to_owned();
+        if part.content_disposition().is_some_and(|disposition| disposition.get_filename().is_some()) {
+            return Err(Answer::bad_request("The form holds a file, where text belongs."));
+        }
+        let value = part.bytes(LONGEST_BODY).await.ok().and_then(Result::ok).ok_or_else(unreadable)?;
+        let value = std::str::from_utf8(&value).map_err(|_| Answer::bad_request("The form is not UTF-8."))?;
+        pairs.append_pair(&name, value);
+    }
+    Ok(pairs.finish())
 }
 
 impl<T: DeserializeOwned> FromRequest for Asked<T> {

@@ -500,6 +500,73 @@ async fn people_are_listed_added_and_removed_by_admins() {
     assert_eq!(scene.login(&[("username", "ada"), ("password", PASSWORD)]).await.status, StatusCode::UNAUTHORIZED);
 }
 
+/// As a browser sends `new FormData()`.
+fn multipart(fields: &[(&str, &str)]) -> (String, String) {
+    let part = |(name, value): &(&str, &str)| {
+        format!("--frontier\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let body = fields.iter().map(part).collect::<String>() + "--frontier--\r\n";
+    ("multipart/form-data; boundary=frontier".to_owned(), body)
+}
+
+#[actix_web::test]
+async fn its_settings_page_sends_forms_of_many_parts_and_asks_for_the_roles() {
+    let server = Server::start().await;
+    let scene = Scene::of(&server).await;
+    let (adm, demo) = (scene.session("adm").await, scene.session("demo").await);
+    let roles = scene.ask(Method::GET, "/config/roles/", &adm, None).await;
+    assert_eq!(roles.json(), json!(["admin", "anonymous", "api", "manager", "support", "user"]));
+    let refused = scene.ask(Method::GET, "/config/roles/", &demo, None).await;
+    let text = "only admins are allowed to fetch a list of roles";
+    assert_eq!((refused.status, refused.json()), (StatusCode::FORBIDDEN, json!({ "status": "Forbidden", "error": text })));
+    let post = async |method: Method, path: &str, (kind, body): (String, String)| {
+        let request = server.anonymous().request(method, &format!("/t/cc{path}")).header("Cookie", &adm);
+        send(request.header("Content-Type", kind).body(body)).await
+    };
+    let ada = [
+        ("username", "ada"),
+        ("password", "pass: & = wörd"),
+        ("role", "user"),
+        ("name", "Ada L."),
+        ("email", ""),
+        ("project", ""),
+    ];
+    let made = post(Method::POST, "/config/users/", multipart(&ada)).await;
+    assert_eq!((made.status, made.text.as_str()), (StatusCode::OK, "User ada successfully created!\n"));
+    assert_eq!(scene.login(&[("username", "ada"), ("password", "pass: & = wörd")]).await.status, StatusCode::FOUND);
+    let again = post(Method::PUT, "/config/users/", multipart(&ada)).await;
+    assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let edited = post(Method::POST, "/config/user/ada", multipart(&[("username", "ada"), ("add-role", "support")])).await;
+    assert_eq!((edited.status, edited.text.as_str()), (StatusCode::OK, "User ada: roles support, user; projects \n"));
+    let removed = post(Method::DELETE, "/config/users/", multipart(&[("username", "ada")])).await;
+    assert_eq!(removed.status, StatusCode::OK);
+
+    // What is no such form is 400, and nothing is lost.
+    let (kind, good) = multipart(&[("username", "x"), ("role", "api")]);
+    let file = good.replacen("name=\"username\"", "name=\"username\"; filename=\"x\"", 1);
+    let twice = multipart(&[("username", "x"), ("username", "y"), ("role", "api")]).1;
+    let cut = good[..good.len() - 20].to_owned();
+    let unnamed = good.replacen("; name=\"username\"", "", 1);
+    for (kind, body) in [
+        (kind.clone(), file),
+        (kind.clone(), twice),
+        (kind.clone(), cut),
+        (kind.clone(), unnamed),
+        (kind.clone(), String::new()),
+        (kind.clone(), "\0".repeat(1000)),
+        ("multipart/form-data".to_owned(), good.clone()),
+        ("multipart/form-data; boundary=".to_owned(), good.clone()),
+    ] {
+        let answer = post(Method::POST, "/config/users/", (kind.clone(), body.clone())).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{kind} {body:?}: {}", answer.text);
+        assert!(answer.json()["error"].is_string());
+    }
+    let long = post(Method::POST, "/config/users/", (kind, "x".repeat(65 * 1024))).await;
+    assert_eq!(long.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let json = post(Method::POST, "/config/users/", ("application/json".to_owned(), "{}".to_owned())).await;
+    assert_eq!(json.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
 #[actix_web::test]
 async fn a_cross_login_hands_over_a_token_of_a_minute_and_leads_there() {
     let server = Server::start_with(Options { hosts: vec![("auth.example.org", "cc")], ..Options::default() }).await;
@@ -569,7 +636,10 @@ async fn p30_a_session_or_token_of_one_tenant_is_nobody_in_another_that_speaks_t
         (Method::GET, "config/users/"),
         (Method::POST, "config/users/"),
         (Method::DELETE, "config/users/"),
+        (Method::PUT, "config/users/"),
+        (Method::GET, "config/roles/"),
         (Method::POST, "api/user/adm"),
+        (Method::POST, "config/user/adm"),
     ] {
         let ask =
             |slug: &str| server.anonymous().request(method.clone(), &format!("/t/{slug}/{path}")).form(&[("username", "x")]);

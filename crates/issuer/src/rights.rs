@@ -154,7 +154,9 @@ impl Catalogue {
     }
 
     /// The roles that the tenant has made, in order.
-    pub(crate) fn role_names(&self) -> Vec<&str> {
+    /// Names of all roles, in order.
+    #[must_use]
+    pub fn role_names(&self) -> Vec<&str> {
         self.roles.keys().map(String::as_str).collect()
     }
 

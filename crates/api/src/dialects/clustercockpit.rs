@@ -6,7 +6,7 @@ use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Json, Path};
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, delete, get, post};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, delete, get, post, put};
 use claviger_issuer::audit::Actor;
 use claviger_issuer::caller::Caller;
 use claviger_issuer::clustercockpit::{ADMINISTERS, Edit, PROJECTS, check_new, check_role, projects};
@@ -22,7 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{Dialect, Speaks, caller_as_usual};
-use crate::body::{Asked, FormBody};
+use crate::body::{AnyForm, Asked};
 use crate::border::MappedHost;
 use crate::caller::request_info;
 use crate::cookies::{Cookies, from_here};
@@ -53,10 +53,13 @@ pub(super) fn routes(routes: &mut ServiceConfig<'_>) {
     routes
         .service(issue_token)
         .service(cross_login)
+        .service(list_roles)
         .service(list_people)
         .service(add_person)
+        .service(put_person)
         .service(remove_person)
-        .service(edit_person);
+        .service(edit_person)
+        .service(edit_person_of_page);
 }
 
 /// `{"status":"Forbidden","error":"…"}`.
@@ -358,6 +361,26 @@ pub(crate) async fn list_people(
     listed.await.map_err(said)
 }
 
+/// List roles
+#[utoipa::path(
+    tag = "Dialects",
+    operation_id = "clustercockpitRoles",
+    responses(
+        (status = 200, description = "The tenant's, by name", body = Vec<String>, example = json!(["admin", "api", "user"])),
+        (status = 403, description = "Only admins list roles", content_type = "application/json", body = String),
+    ),
+    security(("bearer" = []), ("session" = [])),
+)]
+#[get("/config/roles/")]
+pub(crate) async fn list_roles(
+    req: HttpRequest,
+    issuer: Data<Issuer>,
+    speaks: Speaks<ClusterCockpit>,
+) -> Answered<Json<Vec<String>>> {
+    let caller = admin(&req, &issuer, &speaks.tenant, "only admins are allowed to fetch a list of roles").await.map_err(said)?;
+    Ok(Json(caller.tenant().catalogue.role_names().into_iter().map(str::to_owned).collect()))
+}
+
 /// A person to be added.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct PersonForm {
@@ -386,7 +409,7 @@ fn blank() -> SecretString {
 #[utoipa::path(
     tag = "Dialects",
     operation_id = "clustercockpitAddPerson",
-    request_body(content = PersonForm, content_type = "application/x-www-form-urlencoded"),
+    request_body(content((PersonForm = "application/x-www-form-urlencoded"), (PersonForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "Done", content_type = "text/plain", body = String),
         (status = 400, description = "A password or project is missing, or does not go with the role", content_type = "application/json", body = String),
@@ -400,11 +423,43 @@ pub(crate) async fn add_person(
     req: HttpRequest,
     issuer: Data<Issuer>,
     speaks: Speaks<ClusterCockpit>,
-    form: FormBody<PersonForm>,
+    form: AnyForm<PersonForm>,
+) -> Answered<HttpResponse> {
+    added(&req, &issuer, &speaks, form).await
+}
+
+/// Add a person, in another way
+#[utoipa::path(
+    tag = "Dialects",
+    operation_id = "clustercockpitPutPerson",
+    request_body(content((PersonForm = "application/x-www-form-urlencoded"), (PersonForm = "multipart/form-data"))),
+    responses(
+        (status = 200, description = "Done", content_type = "text/plain", body = String),
+        (status = 400, description = "As for POST", content_type = "application/json", body = String),
+        (status = 403, description = "Only admins add people", content_type = "application/json", body = String),
+        (status = 422, description = "As for POST", content_type = "application/json", body = String),
+    ),
+    security(("bearer" = []), ("session" = [])),
+)]
+#[put("/config/users/")]
+pub(crate) async fn put_person(
+    req: HttpRequest,
+    issuer: Data<Issuer>,
+    speaks: Speaks<ClusterCockpit>,
+    form: AnyForm<PersonForm>,
+) -> Answered<HttpResponse> {
+    added(&req, &issuer, &speaks, form).await
+}
+
+async fn added(
+    req: &HttpRequest,
+    issuer: &Issuer,
+    speaks: &Speaks<ClusterCockpit>,
+    form: AnyForm<PersonForm>,
 ) -> Answered<HttpResponse> {
     let added = async {
-        let caller = admin(&req, &issuer, &speaks.tenant, "Only admins are allowed to create new users").await?;
-        add(&issuer, &speaks.tenant, &caller.actor(), form.take()?).await
+        let caller = admin(req, issuer, &speaks.tenant, "Only admins are allowed to create new users").await?;
+        add(issuer, &speaks.tenant, &caller.actor(), form.take()?).await
     };
     let username = added.await.map_err(said)?;
     Ok(text(format!("User {username} successfully created!\n")))
@@ -446,7 +501,7 @@ pub(crate) struct WhomForm {
 #[utoipa::path(
     tag = "Dialects",
     operation_id = "clustercockpitRemovePerson",
-    request_body(content = WhomForm, content_type = "application/x-www-form-urlencoded"),
+    request_body(content((WhomForm = "application/x-www-form-urlencoded"), (WhomForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "Done", content_type = "text/plain", body = String),
         (status = 403, description = "Only admins remove people", content_type = "application/json", body = String),
@@ -458,7 +513,7 @@ pub(crate) async fn remove_person(
     req: HttpRequest,
     issuer: Data<Issuer>,
     speaks: Speaks<ClusterCockpit>,
-    form: FormBody<WhomForm>,
+    form: AnyForm<WhomForm>,
 ) -> Answered<HttpResponse> {
     let removed = async {
         let caller = admin(&req, &issuer, &speaks.tenant, "Only admins are allowed to delete a user").await?;
@@ -515,7 +570,7 @@ pub(crate) struct NameInPath {
     tag = "Dialects",
     operation_id = "clustercockpitEditPerson",
     params(("name" = String, Path, description = "The login name", example = "demo")),
-    request_body(content = EditForm, content_type = "application/x-www-form-urlencoded"),
+    request_body(content((EditForm = "application/x-www-form-urlencoded"), (EditForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "Done", content_type = "text/plain", body = String),
         (status = 403, description = "Only admins change people", content_type = "application/json", body = String),
@@ -534,12 +589,47 @@ pub(crate) async fn edit_person(
     issuer: Data<Issuer>,
     speaks: Speaks<ClusterCockpit>,
     path: Path<NameInPath>,
-    form: FormBody<EditForm>,
+    form: AnyForm<EditForm>,
+) -> Answered<HttpResponse> {
+    edited(&req, &issuer, &speaks, &path.name, form).await
+}
+
+/// Give somebody a role or project, or take one away, as its settings page does
+#[utoipa::path(
+    tag = "Dialects",
+    operation_id = "clustercockpitEditPersonOfPage",
+    params(("name" = String, Path, description = "The login name", example = "demo")),
+    request_body(content((EditForm = "application/x-www-form-urlencoded"), (EditForm = "multipart/form-data"))),
+    responses(
+        (status = 200, description = "Done", content_type = "text/plain", body = String),
+        (status = 403, description = "Only admins change people", content_type = "application/json", body = String),
+        (status = 404, description = "There is no such person, or this tenant does not speak so", content((String = "application/json"), (crate::problem::Problem = "application/problem+json"))),
+        (status = 422, description = "As for `/api/user/{name}`", content_type = "application/json", body = String),
+    ),
+    security(("bearer" = []), ("session" = [])),
+)]
+#[post("/config/user/{name}")]
+pub(crate) async fn edit_person_of_page(
+    req: HttpRequest,
+    issuer: Data<Issuer>,
+    speaks: Speaks<ClusterCockpit>,
+    path: Path<NameInPath>,
+    form: AnyForm<EditForm>,
+) -> Answered<HttpResponse> {
+    edited(&req, &issuer, &speaks, &path.name, form).await
+}
+
+async fn edited(
+    req: &HttpRequest,
+    issuer: &Issuer,
+    speaks: &Speaks<ClusterCockpit>,
+    name: &str,
+    form: AnyForm<EditForm>,
 ) -> Answered<HttpResponse> {
     let edited = async {
-        let caller = admin(&req, &issuer, &speaks.tenant, "Only admins are allowed to update a user").await?;
+        let caller = admin(req, issuer, &speaks.tenant, "Only admins are allowed to update a user").await?;
         let edit = form.take()?.edit()?;
-        Ok(issuer.edit_person(&speaks.tenant, &caller.actor(), &path.name, &edit).await?)
+        Ok(issuer.edit_person(&speaks.tenant, &caller.actor(), name, &edit).await?)
     };
     let user = edited.await.map_err(said)?;
     let projects = projects(&user).join(", ");
