@@ -63,13 +63,15 @@ const OTHER_POLICIES: [&str; 11] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 36] = [
+const PRIVILEGES: [&str; 37] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
     "api_key_secrets | INSERT,SELECT,UPDATE",
     "api_key_usage | INSERT,SELECT,UPDATE",
     "api_keys | INSERT,SELECT,UPDATE",
+    // Over with their login, and gone.
+    "app_tokens | DELETE,INSERT,SELECT",
     "applications | INSERT,SELECT,UPDATE",
     // Counts are forgotten when their window is over.
     "attempts | DELETE,INSERT,SELECT,UPDATE",
