@@ -126,8 +126,10 @@ fn refused(tenant: &TenantEntry, denied: &Denied, invalid: &str) -> Answer {
         }
         _ => {
             let (status, text) = told(denied);
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-            Answer::new(status, denied.word(), text)
+            match StatusCode::from_u16(status) {
+                Ok(StatusCode::UNAUTHORIZED) => Answer::unauthorized(denied.word(), text),
+                status => Answer::new(status.unwrap_or(StatusCode::FORBIDDEN), denied.word(), text),
+            }
         }
     }
 }
