@@ -751,7 +751,11 @@ fn act_as(proved: Proved, user_id: Option<&str>) -> Result<Allowed, Denied> {
     let mut allowed = Allowed {
         subject: principal.subject(),
         username: principal.username().map(str::to_owned),
-        roles: principal.roles(),
+        roles: match &principal {
+            // Types of people, there: a key limits privileges alone.
+            Principal::Key(key) if key.tenant.settings.dialects.howler.is_some() => key.owner_roles().to_vec(),
+            principal => principal.roles(),
+        },
         scopes,
         actor: acting,
         key: None,

@@ -105,9 +105,12 @@ fn dialect_of(tenant: &TenantEntry) -> dialect::Howler {
 
 fn locked(tenant: &TenantEntry, retry_after: u64) -> Answer {
     let rule = tenant.settings.login_throttle();
+    let window = u64::try_from(rule.window).unwrap_or_default();
+    // A key's failures may count for longer than a password's.
+    let seconds = if retry_after > window + 1 { retry_after } else { window };
     let text = format!(
-        "Maximum password retry of {} was reached. This account is locked for the next {} seconds...",
-        rule.failures, rule.window
+        "Maximum password retry of {} was reached. This account is locked for the next {seconds} seconds...",
+        rule.failures
     );
     let answer = Answer::from(Refusal::Throttled { retry_after }).saying(text);
     answer.in_dialect(StatusCode::UNAUTHORIZED, written)
