@@ -2,8 +2,6 @@
 Howler's routes: Basic, app tokens, impersonation."""
 
 import json
-import os
-import subprocess
 
 import jwt
 import requests
@@ -15,25 +13,20 @@ TENANT = "howling"
 API = f"{BASE}/t/{TENANT}/api/v1"
 
 
-def quietly(*arguments, **more):
-    command = [os.environ["BINARY"], "--data-dir", os.environ["DATA"], *arguments]
-    subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, **more)
-
-
 def key(user, name, *more):
     made = claviger("key", "create", "--tenant", TENANT, "--user", user, "--name", name, *more)
     return made["api_key"], made["api_secret"]
 
 
 ALL = ["--scope", "howler:read", "--scope", "howler:write", "--scope", "howler:extended"]
-quietly("tenant", "create", TENANT, "--preset", "howler")
+claviger("tenant", "create", TENANT, "--preset", "howler")
 people = [
     {"username": "admin", "roles": ["admin", "user"]},
     {"username": "user", "roles": ["user"], "email": "user@howler.example", "attributes": {"name": "User", "groups": ["USERS"]}},
 ]
-quietly("user", "import", "--tenant", TENANT, "-", input="\n".join(json.dumps(person) for person in people))
+claviger("user", "import", "--tenant", TENANT, "-", input="\n".join(json.dumps(person) for person in people))
 password = "seven green lanterns drift"
-quietly("user", "set-password", "--tenant", TENANT, "user", input=password)
+claviger("user", "set-password", "--tenant", TENANT, "--password-stdin", "user", input=password)
 devkey = key("admin", "devkey", *ALL)
 lent = key("user", "impersonate_admin", "--scope", "howler:read", "--scope", "howler:write", "--agent", "admin")
 

@@ -250,11 +250,14 @@ async fn scenario_52_a_password_becomes_an_app_token_that_says_who_one_is() {
     let mut keys: Vec<Value> = user["apikeys"].as_array().unwrap().clone();
     keys.sort_by_key(|key| key[0].as_str().unwrap().to_owned());
     let shown: Vec<(&Value, &Value)> = keys.iter().map(|key| (&key[0], &key[1])).collect();
-    assert_eq!(shown, [
-        (&json!("devkey"), &json!(["R", "W"])),
-        (&json!("impersonate_admin"), &json!(["R", "W", "I"])),
-        (&json!("impersonate_potato"), &json!(["R", "W", "I"])),
-    ]);
+    assert_eq!(
+        shown,
+        [
+            (&json!("devkey"), &json!(["R", "W"])),
+            (&json!("impersonate_admin"), &json!(["R", "W", "I"])),
+            (&json!("impersonate_potato"), &json!(["R", "W", "I"])),
+        ]
+    );
     assert!(keys[0][2].is_string(), "a year, as the tenant's rule says");
     assert_eq!(response(&scene.whoami(&basic("admin:admin")).await)["is_admin"], true);
     let entry = &scene.tenant.audit("user.login").await[0];
@@ -608,6 +611,10 @@ async fn scenario_58_keys_are_made_by_howlers_rules() {
     }
     assert_eq!(response(&scene.whoami_as(&basic("goose:user"), &basic(&format!("user:{lent}"))).await)["username"], "user");
 
+    // Whatever one proves oneself with, that has E.
+    let token = scene.app_token(json!({ "user": "user", "password": "user" })).await;
+    response(&scene.make_key(&bearer(&token), wish(json!({ "name": "by-app-token" }))).await);
+    response(&scene.make_key(&bearer(&jwt_of(&scene, "user").await), wish(json!({ "name": "by-jwt" }))).await);
     // Who lacks E makes none, whatever it is.
     for caller in ["admin:readonly:admin", "user:devkey:user"] {
         let refused = scene.make_key(&basic(caller), wish(json!({ "name": "more" }))).await;
@@ -619,8 +626,7 @@ async fn scenario_58_keys_are_made_by_howlers_rules() {
     assert_eq!(said(&scene.make_key(&basic("admin:devkey:admin"), lend).await), no(403, NO_ACCESS));
     // A secret is in no later answer, and in no row.
     let mut database = server.database.superuser().await;
-    let rows: Vec<String> =
-        sqlx::query_scalar("SELECT s::text FROM api_key_secrets s").fetch_all(&mut database).await.unwrap();
+    let rows: Vec<String> = sqlx::query_scalar("SELECT s::text FROM api_key_secrets s").fetch_all(&mut database).await.unwrap();
     assert!(!rows.concat().contains(secret) && !keys.to_string().contains(secret));
 }
 
@@ -740,7 +746,10 @@ async fn scenario_61_with_a_second_key_one_acts_for_its_owner_whatever_one_prove
             scene.verify(json!({ "authorization": caller, "x_impersonating": lent, "require": { "priv": ["W"] } })).await;
         assert_eq!((&answer["allow"], &answer["username"]), (&json!(true), &json!("user")), "{n}: {answer}");
         assert_eq!((&answer["priv"], &answer["actor"]["name"]), (&json!(["R", "W"]), &json!("admin")), "{n}");
-        assert_eq!(scene.verify(json!({ "authorization": caller, "x_impersonating": lent, "require": { "priv": ["E"] } })).await["status"], 403);
+        assert_eq!(
+            scene.verify(json!({ "authorization": caller, "x_impersonating": lent, "require": { "priv": ["E"] } })).await["status"],
+            403
+        );
 
         // Somebody whom the key does not name.
         let foreign = scene.whoami_as(caller, &basic("user:impersonate_potato:user")).await;
@@ -764,7 +773,10 @@ async fn scenario_61_with_a_second_key_one_acts_for_its_owner_whatever_one_prove
     let (admin, user) = (format!("user:{}", scene.id("admin").await), format!("user:{}", scene.id("user").await));
     let done: Vec<_> = entries.iter().filter(|entry| entry.outcome == "ok").collect();
     assert_eq!(done.len(), 2 * callers.len());
-    assert!(done.iter().all(|entry| entry.actor == admin && entry.subject == user && entry.target == "key:how-user-impersonate_admin"));
+    assert!(
+        done.iter()
+            .all(|entry| entry.actor == admin && entry.subject == user && entry.target == "key:how-user-impersonate_admin")
+    );
     // Of those who act in another's name, the trail says so.
     let auditor = scene.tenant.admin().await;
     let shown = server.with(&auditor.basic()).get("/t/how/v1/audit?action=impersonate&limit=1").await.json();
@@ -943,7 +955,10 @@ async fn scenario_60_a_login_through_a_provider_and_its_refresh() {
     for field in ["oauth_provider", "provider"] {
         server.clock.advance(TimeDelta::seconds(60));
         let next = response(&scene.login(json!({ field: "keycloak", "refresh_token": refresh_token })).await);
-        assert_eq!((&next["provider"], &claims(next["app_token"].as_str().unwrap())["aud"]), (&json!("keycloak"), &json!("howler")));
+        assert_eq!(
+            (&next["provider"], &claims(next["app_token"].as_str().unwrap())["aud"]),
+            (&json!("keycloak"), &json!("howler"))
+        );
         assert_ne!(next["refresh_token"], json!(refresh_token));
         assert_ne!(next["app_token"], json!(jwt));
         refresh_token = next["refresh_token"].as_str().unwrap().to_owned();
@@ -1027,6 +1042,56 @@ async fn p20_u3_u5_a_state_is_good_once_in_its_browser_at_its_provider_and_at_th
 }
 
 #[actix_web::test]
+async fn u4_a_login_that_was_begun_in_one_tenant_ends_in_no_other() {
+    let (server, provider) = with_provider(vec![]).await;
+    let scene = scene_on(&server).await;
+    connect(&scene, &provider, "keycloak", json!({})).await;
+    let new = NewTenant { slug: "other".into(), name: None, settings: TenantSettings::default(), preset: Some("howler".into()) };
+    let id = server.issuer.create_tenant(&Actor::operator(), new).await.unwrap().id;
+    let other = Tenant { server: &server, slug: "other".into(), id };
+    let admin = other.app_key("admin", &["connections:write", "roles:write"]).await;
+    let body = json!({ "name": "keycloak", "oidc": { "issuer": provider.issuer, "client_id": "us" }, "auto_create": true });
+    let made = server.with(&admin.basic()).post("/t/other/v1/connections", body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let uri = "http://id.test/t/other/api/v1/auth/login?provider=keycloak";
+    assert_eq!(made.json()["howler_redirect_uri"], uri);
+
+    let mut browser = Browser::at(&scene.tenant);
+    let query = go(&mut browser, &provider, "keycloak").await;
+    let mut elsewhere = Browser::at(&other);
+    elsewhere.plant("form", browser.cookie("form").unwrap());
+    assert_eq!(said(&elsewhere.get(&back("keycloak", &query)).await).0, 401);
+    let login = response(&browser.get(&back("keycloak", &query)).await);
+    let body = json!({ "oauth_provider": "keycloak", "refresh_token": login["refresh_token"] });
+    let there = server.anonymous().post("/t/other/api/v1/auth/login", body).await;
+    assert_eq!(said(&there).0, 401);
+    let header = bearer(login["app_token"].as_str().unwrap());
+    assert_eq!(said(&server.with(&header).get("/t/other/api/v1/user/whoami").await), no(401, "Invalid token"));
+}
+
+#[actix_web::test]
+async fn p21_a_provider_is_the_name_of_a_connection_and_no_address_of_a_request_is_asked() {
+    let (server, provider) = with_provider(vec![]).await;
+    let scene = scene_on(&server).await;
+    connect(&scene, &provider, "keycloak", json!({})).await;
+    for name in [provider.issuer.as_str(), "../keycloak", "keycloak/", "KEYCLOAK", "", "keycloak%00", "http://169.254.169.254/"] {
+        let encoded: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        for query in [format!("provider={encoded}"), format!("provider={encoded}&code=c&state=s")] {
+            let answer = scene.ask(Method::GET, &format!("/auth/login?{query}"), &[], None).await;
+            assert_eq!(said(&answer).0, 400, "{name}: {}", answer.text);
+        }
+        let refresh = scene.login(json!({ "oauth_provider": name, "refresh_token": "cr_x" })).await;
+        assert_eq!(said(&refresh).0, 400, "{name}");
+    }
+    // Where a browser is to come back to, no header and no parameter says.
+    let headers = [("Referer", "https://evil.test/"), ("X-Forwarded-Host", "evil.test"), ("Origin", "https://evil.test")];
+    let sent = scene.ask(Method::GET, "/auth/login?provider=keycloak&redirect_uri=https://evil.test/", &headers, None).await;
+    assert_eq!(sent.status, StatusCode::FOUND, "{}", sent.text);
+    assert!(sent.header("location").starts_with(&provider.issuer) && !sent.header("location").contains("evil"));
+    assert_eq!((provider.asked("/token"), provider.asked("/userinfo")), (0, 0));
+}
+
+#[actix_web::test]
 async fn p36_an_answer_without_our_nonce_and_somebody_of_the_same_name_get_in_nowhere() {
     let (server, provider) = with_provider(vec![]).await;
     let scene = scene_on(&server).await;
@@ -1067,7 +1132,11 @@ async fn a_page_of_howlers_own_can_be_where_providers_send_browsers_back_to() {
     assert_eq!(uri, "https://howler.example.org/login?provider=keycloak");
     let cookie = set_cookies(&sent).remove(0);
     let query = provider.log_in(&location);
-    let login = ask(&format!("/api/v1/auth/login/?provider=keycloak&{query}&session_state=x"), &format!("{}={}", cookie.name, cookie.value)).await;
+    let login = ask(
+        &format!("/api/v1/auth/login/?provider=keycloak&{query}&session_state=x"),
+        &format!("{}={}", cookie.name, cookie.value),
+    )
+    .await;
     assert_eq!(response(&login)["provider"], "keycloak");
     // What is no address of that kind is no setting.
     let refused = scene.try_set("dialects", json!({ "howler": { "callback": "http://evil.test/login" } })).await;
@@ -1078,7 +1147,8 @@ async fn a_page_of_howlers_own_can_be_where_providers_send_browsers_back_to() {
 async fn p30_where_it_is_not_spoken_nothing_of_it_is_there() {
     let server = Server::start().await;
     scene_on(&server).await;
-    let cc = NewTenant { slug: "cc".into(), name: None, settings: TenantSettings::default(), preset: Some("clustercockpit".into()) };
+    let cc =
+        NewTenant { slug: "cc".into(), name: None, settings: TenantSettings::default(), preset: Some("clustercockpit".into()) };
     server.issuer.create_tenant(&Actor::operator(), cc).await.unwrap();
     let howlers: Vec<_> = dialect_operations().into_iter().filter(|operation| operation.id.starts_with("howler")).collect();
     assert_eq!(howlers.len(), 6);
@@ -1097,20 +1167,33 @@ async fn p30_where_it_is_not_spoken_nothing_of_it_is_there() {
 async fn p39_what_stood_in_an_address_is_not_logged_and_impersonation_is() {
     let home = Home::new();
     home.ok(&["tenant", "create", "how", "--preset", "howler"]);
-    let people = [("admin", "admin"), ("user", "user")].map(|(name, role)| {
-        json!({ "username": name, "roles": [role, "user"], "password_hash": hash_for(name) }).to_string()
-    });
+    let people = [("admin", "admin"), ("user", "user")]
+        .map(|(name, role)| json!({ "username": name, "roles": [role, "user"], "password_hash": hash_for(name) }).to_string());
     let file = home.file("people.jsonl");
     std::fs::write(&file, people.join("\n")).unwrap();
     home.ok(&["user", "import", "--tenant", "how", file.to_str().unwrap()]);
     let lent = home.json(&[
-        "key", "create", "--tenant", "how", "--user", "user", "--name", "impersonate_admin", "--scope", "howler:read", "--agent", "admin",
+        "key",
+        "create",
+        "--tenant",
+        "how",
+        "--user",
+        "user",
+        "--name",
+        "impersonate_admin",
+        "--scope",
+        "howler:read",
+        "--agent",
+        "admin",
     ]);
     let port = free_port();
     let mut command = home.command(&["serve", "--listen", &format!("127.0.0.1:{port}")]);
     command.env("CLAVIGER_LOG", "trace");
     let serving = Serving::start(command, port).await;
-    wait_until("it serves", async || serving.http.get(serving.url("/readyz")).send().await.is_ok_and(|answer| answer.status() == 200)).await;
+    wait_until("it serves", async || {
+        serving.http.get(serving.url("/readyz")).send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
     let canary = "canary-in-an-address-Qz7";
     let url = serving.url(&format!("/t/how/api/v1/auth/login?user=user&password={canary}"));
     assert_eq!(serving.http.get(url).send().await.unwrap().status(), 400);

@@ -45,7 +45,8 @@ impl Howler {
     fn check(&self) -> Result<(), Refusal> {
         let fits = |text: &String| {
             Url::parse(text).is_ok_and(|url| {
-                let secure = url.scheme() == "https" || url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1"));
+                let secure = url.scheme() == "https"
+                    || url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1"));
                 secure && url.username().is_empty() && url.query().is_none() && url.fragment().is_none()
             })
         };
@@ -179,7 +180,14 @@ mod tests {
         for good in ["https://howler.example.org/login", "http://localhost:3000/login", "http://127.0.0.1/login"] {
             assert!(howler(Some(good)).check().is_ok(), "{good}");
         }
-        for bad in ["/login", "http://howler.example.org/login", "https://a@b.example/", "https://a.example/?x=1", "https://a.example/#x", "javascript:alert(1)"] {
+        for bad in [
+            "/login",
+            "http://howler.example.org/login",
+            "https://a@b.example/",
+            "https://a.example/?x=1",
+            "https://a.example/#x",
+            "javascript:alert(1)",
+        ] {
             assert!(howler(Some(bad)).check().is_err(), "{bad}");
         }
         let there = howler(Some("https://howler.example.org/login"));

@@ -256,7 +256,8 @@ impl Issuer {
     }
 
     async fn finish(&self, returned: &Returned<'_>, connection: &ConnectionEntry, oidc: &Oidc) -> Result<Arrived, Failure> {
-        let Returned { tenant, connection: _, redirect_uri: here, browser, state, code, error, iss, signed_in, request } = returned;
+        let Returned { tenant, connection: _, redirect_uri: here, browser, state, code, error, iss, signed_in, request } =
+            returned;
         let id = tenant.tenant.id;
         let refused = |declined| Failure::from(Refusal::Upstream(declined));
         let (Some(state), Some(browser)) = (state, browser) else { return Err(refused(Declined::State)) };

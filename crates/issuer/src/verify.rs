@@ -255,7 +255,8 @@ impl Issuer {
         let Question { authorization, impersonating, token, user_id, origin, audiences, require, privileges, policies, request } =
             question;
         let any = tenant.scopes_of_privileges(&privileges)?;
-        let require = [require, Requirement { scopes: ScopesNeeded { any, ..ScopesNeeded::default() }, ..Requirement::default() }];
+        let require =
+            [require, Requirement { scopes: ScopesNeeded { any, ..ScopesNeeded::default() }, ..Requirement::default() }];
         let asked = Asked { origin: origin.as_deref(), audiences: &audiences, whose, request: &request };
         let proved = match self.prove_shown(tenant, authorization, token, &asked, now).await? {
             Ok(proved) => proved,

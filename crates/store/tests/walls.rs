@@ -25,8 +25,8 @@ use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, PgConnection};
 use support::{
-    APP, APP_TOKEN, BUCKET, Database, Furnished, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session, now, number,
-    refusal_of, run, sqlstate, successor, token, uuid,
+    APP, APP_TOKEN, BUCKET, Database, Furnished, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session,
+    now, number, refusal_of, run, sqlstate, successor, token, uuid,
 };
 
 /// Tables whose primary key does not begin with `tenant_id`, and why.

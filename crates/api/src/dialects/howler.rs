@@ -11,7 +11,7 @@ use claviger_issuer::app_token::{AppLogin, AppProof};
 use claviger_issuer::attribute::{Attributes, strings};
 use claviger_issuer::caller::Presented;
 use claviger_issuer::dialect::{self, Dialects};
-use claviger_issuer::howler::{Known, KeyWish, LENT_LETTER};
+use claviger_issuer::howler::{KeyWish, Known, LENT_LETTER};
 use claviger_issuer::refresh::{Refresh, Tokens};
 use claviger_issuer::requirement::Requirement;
 use claviger_issuer::scope::ScopeSet;
@@ -372,7 +372,9 @@ pub(crate) async fn go_or_come_back(
     let done = async {
         let query = query.take()?;
         if [&query.user, &query.password, &query.apikey, &query.refresh_token].iter().any(|one| one.is_some()) {
-            return Err(Answer::bad_request("Credentials do not belong into an address, where they are logged: send them with POST."));
+            return Err(Answer::bad_request(
+                "Credentials do not belong into an address, where they are logged: send them with POST.",
+            ));
         }
         let Some(provider) = &query.provider else {
             return Err(Answer::bad_request("Name a provider to log in through, or send credentials with POST."));
