@@ -648,6 +648,22 @@ async fn a_key_gives_no_more_than_its_maker_holds_and_letters_can_be_kept_from_k
 }
 
 #[actix_web::test]
+async fn a_key_that_a_jwt_made_ends_with_it_where_the_tenant_is_strict() {
+    let server = Server::start().await;
+    let scene = Scene::with(&server, json!({ "dialects": { "howler": { "strict_apikeys": true } } })).await;
+    let jwt = bearer(&jwt_of(&scene, "user").await);
+    let ends = |seconds| (server.clock.now() + TimeDelta::seconds(seconds)).to_rfc3339();
+    let wish = |name: &str, seconds| json!({ "name": name, "priv": "R", "expiry_date": ends(seconds) });
+    let (status, message) = said(&scene.make_key(&jwt, wish("long", 700)).await);
+    assert!(status == 400 && message.starts_with("Expiry date must be before"), "{message}");
+    let endless = scene.make_key(&jwt, json!({ "name": "endless", "priv": "R" })).await;
+    assert_eq!(said(&endless), no(400, "API keys must have an expiry date."));
+    response(&scene.make_key(&jwt, wish("short", 500)).await);
+    let token = scene.app_token(json!({ "user": "user", "password": "user" })).await;
+    response(&scene.make_key(&bearer(&token), wish("by-password", 86_400)).await);
+}
+
+#[actix_web::test]
 async fn p29_what_a_key_is_to_be_beyond_its_name_privileges_end_and_agents_is_refused() {
     let server = Server::start().await;
     let scene = scene_on(&server).await;

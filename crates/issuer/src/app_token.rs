@@ -20,7 +20,7 @@ use crate::audit::{Draft, Outcome, append};
 use crate::caller::{Caller, Principal};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
-use crate::login::{Login, agent};
+use crate::login::agent;
 use crate::opening::{Opening, StandsOn};
 use crate::record::Entry;
 use crate::refresh_token::RefreshToken;
@@ -28,7 +28,7 @@ use crate::rights::{self, EVERYTHING};
 use crate::scope::ScopeSet;
 use crate::settings::RequestInfo;
 use crate::username::Username;
-use crate::verify::{Denied, Finding, Proved, own_key, settled};
+use crate::verify::{Denied, Finding, Proved, own_key};
 use crate::{Failure, Fault, Issuer, Refusal};
 
 /// Purpose of the digests of app tokens.
@@ -127,8 +127,7 @@ impl Issuer {
         request: &RequestInfo,
     ) -> Finding<AppLogin> {
         let now = self.clock.now();
-        let login = Login { tenant, username, password, scope: None, client: None, device: None, request: request.clone() };
-        let proven = match settled(self.prove(&login, now).await)? {
+        let proven = match self.password_of(tenant, username, password, request, now).await? {
             Ok(proven) => proven,
             Err(denied) => return Ok(Err(denied)),
         };

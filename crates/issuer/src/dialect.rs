@@ -39,6 +39,9 @@ pub struct Howler {
     /// `/api/v1/auth/login`: an absolute address without a query. Absent is that route itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback: Option<String>,
+    /// Whether a key that is made with a JWT ends no later than that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strict_apikeys: bool,
 }
 
 impl Howler {
@@ -176,7 +179,7 @@ mod tests {
 
     #[test]
     fn u3_a_callback_of_howler_is_an_address_of_its_own_for_each_connection() {
-        let howler = |callback: Option<&str>| Howler { callback: callback.map(str::to_owned) };
+        let howler = |callback: Option<&str>| Howler { callback: callback.map(str::to_owned), ..Howler::default() };
         for good in ["https://howler.example.org/login", "http://localhost:3000/login", "http://127.0.0.1/login"] {
             assert!(howler(Some(good)).check().is_ok(), "{good}");
         }

@@ -51,12 +51,14 @@ pub struct KeyWish {
     pub agents: Option<Vec<String>>,
     /// When it ends; `None` is as the tenant's rule says.
     pub expires_at: Option<DateTime<Utc>>,
+    /// When it ends at the latest, besides what the tenant's rule says.
+    pub no_later_than: Option<DateTime<Utc>>,
 }
 
 impl KeyWish {
     /// Refuses what no key may be, in words for whoever wishes.
     fn check(&self, rule: &KeyRule, now: DateTime<Utc>) -> Result<(), String> {
-        let Self { name, letters, agents, expires_at } = self;
+        let Self { name, letters, agents, expires_at, no_later_than } = self;
         if !is_key_name(name) {
             return Err("The name of an API key is 1 to 64 letters, digits, `_` and `-`.".into());
         }
@@ -70,7 +72,8 @@ impl KeyWish {
         if letters.iter().all(|letter| letter == LENT_LETTER) {
             return Err("An API key has at least one of the privileges R, W and E.".into());
         }
-        let latest = rule.max_days.map(|days| now + TimeDelta::days(days.into()));
+        let by_rule = rule.max_days.map(|days| now + TimeDelta::days(days.into()));
+        let latest = by_rule.into_iter().chain(*no_later_than).min();
         match (expires_at, latest) {
             (None, Some(_)) => Err("API keys must have an expiry date.".into()),
             (Some(end), Some(latest)) if *end > latest => {
@@ -169,7 +172,7 @@ impl Issuer {
             return Ok(Err("One of these privileges is disabled for API keys.".into()));
         }
         let name = wish.full_name();
-        let KeyWish { name: short, letters: _, agents, expires_at } = wish;
+        let KeyWish { name: short, letters: _, agents, expires_at, no_later_than: _ } = wish;
         let order = KeyOrder {
             owner: Owner::User(user),
             name: name.clone(),
@@ -238,7 +241,7 @@ mod tests {
 
     fn wish(letters: &[&str]) -> KeyWish {
         let letters = letters.iter().map(|letter| (*letter).to_owned()).collect();
-        KeyWish { name: "ci".into(), letters, agents: None, expires_at: None }
+        KeyWish { name: "ci".into(), letters, agents: None, expires_at: None, no_later_than: None }
     }
 
     #[test]
@@ -268,6 +271,10 @@ mod tests {
         assert_eq!(ending(None), Err("API keys must have an expiry date.".into()));
         assert_eq!(ending(Some(190)), Err("Expiry date must be before 1970-06-30T00:00:00Z.".into()));
         assert_eq!(ending(Some(-1)), Err("Expiry date must be in the future.".into()));
+        let hour = KeyWish { no_later_than: Some(now + TimeDelta::hours(1)), ..wish(&["R"]) };
+        assert_eq!(hour.check(&KeyRule::default(), now), Err("API keys must have an expiry date.".into()));
+        let day = KeyWish { expires_at: Some(now + TimeDelta::days(1)), ..hour };
+        assert_eq!(day.check(&rule, now), Err("Expiry date must be before 1970-01-01T01:00:00Z.".into()));
         assert_eq!(KeyWish { agents: Some(vec![]), ..wish(&["R"]) }.full_name(), "impersonate_ci");
     }
 

@@ -553,6 +553,25 @@ impl Issuer {
         Ok(Err(denied))
     }
 
+    /// A person by the password. Whoever proved it is [succeeded](Issuer::succeeded) afterwards.
+    pub(crate) async fn password_of(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        username: &str,
+        password: SecretString,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Finding<Proven> {
+        let request = request.clone();
+        let login = Login { tenant, username, password, scope: None, client: None, device: None, request };
+        match self.prove(&login, now).await {
+            Ok(proven) => Ok(Ok(proven)),
+            Err(Failure::Refusal(Refusal::Throttled { retry_after })) => Ok(Err(Denied::Throttled { retry_after })),
+            Err(Failure::Refusal(_)) => Ok(Err(Denied::Invalid)),
+            Err(failure) => Err(failure),
+        }
+    }
+
     async fn prove_password(
         &self,
         tenant: &Arc<TenantEntry>,
@@ -561,9 +580,7 @@ impl Issuer {
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Finding<Proved> {
-        let request = request.clone();
-        let login = Login { tenant, username, password, scope: None, client: None, device: None, request };
-        let proven = match settled(self.prove(&login, now).await)? {
+        let proven = match self.password_of(tenant, username, password, request, now).await? {
             Ok(proven) => proven,
             Err(denied) => return Ok(Err(denied)),
         };
@@ -683,16 +700,6 @@ fn found<T>(outcome: Result<T, Failure>) -> Finding<T> {
         Err(Failure::Refusal(Refusal::Throttled { retry_after })) => Ok(Err(Denied::Throttled { retry_after })),
         Err(Failure::Refusal(Refusal::KeyLimit(reason))) => Ok(Err(Denied::KeyLimit(reason))),
         Err(Failure::Refusal(Refusal::UsedUp { reason, retry_after })) => Ok(Err(Denied::UsedUp { reason, retry_after })),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// What is told of a password that is not good.
-pub(crate) fn settled(outcome: Result<Proven, Failure>) -> Finding<Proven> {
-    match outcome {
-        Ok(proven) => Ok(Ok(proven)),
-        Err(Failure::Refusal(Refusal::Throttled { retry_after })) => Ok(Err(Denied::Throttled { retry_after })),
-        Err(Failure::Refusal(_)) => Ok(Err(Denied::Invalid)),
         Err(failure) => Err(failure),
     }
 }

@@ -604,6 +604,12 @@ pub(crate) struct HowlerKeyOut {
     apikey: String,
 }
 
+/// Whether the caller came with a JWT, and not with an app token.
+fn bearer_is_jwt(req: &HttpRequest) -> bool {
+    let header = req.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    header.and_then(|value| with_scheme(value, "bearer")).is_some_and(|token| !token.contains(':'))
+}
+
 /// A time in ISO 8601 as Howler's clients write it.
 fn time(text: &str) -> Option<DateTime<Utc>> {
     let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
@@ -648,7 +654,10 @@ pub(crate) async fn make_key(
             Some(text) => Some(time(&text).ok_or_else(|| Answer::bad_request("The expiry date is no time in ISO 8601."))?),
             None => None,
         };
-        let wish = KeyWish { name, letters, agents, expires_at };
+        // One that a token of a provider's login made may not outlive it, where the tenant says so.
+        let strict = dialect_of(tenant).strict_apikeys && bearer_is_jwt(&req);
+        let no_later_than = allowed.ends.filter(|_| strict).and_then(|end| DateTime::from_timestamp(end, 0));
+        let wish = KeyWish { name, letters, agents, expires_at, no_later_than };
         match issuer.make_named_key(tenant, &allowed, wish, &request_info(&req)).await? {
             Ok((name, secret)) => Ok(answered(HowlerKeyOut { apikey: format!("{name}:{}", secret.expose_secret()) })),
             Err(why) => Err(Answer::bad_request(why)),

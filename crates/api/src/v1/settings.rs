@@ -139,6 +139,9 @@ pub(crate) struct HowlerIn {
     /// `/api/v1/auth/login` of this tenant.
     #[schema(example = "https://howler.example.org/login")]
     callback: Option<String>,
+    /// Whether a key that is made with a JWT ends no later than that; false if absent.
+    #[serde(default)]
+    strict_apikeys: bool,
 }
 
 /// ClusterCockpit's dialect.
@@ -177,7 +180,7 @@ impl From<Object<DialectsIn>> for Dialects {
             clustercockpit: clustercockpit.map(|Object(ClusterCockpitIn { cross_login })| ClusterCockpit {
                 cross_login: cross_login.into_iter().map(|(name, client)| (name, client.into())).collect(),
             }),
-            howler: howler.map(|Object(HowlerIn { callback })| Howler { callback }),
+            howler: howler.map(|Object(HowlerIn { callback, strict_apikeys })| Howler { callback, strict_apikeys }),
         }
     }
 }
