@@ -1,5 +1,5 @@
 //! Howler's dialect: its logins, app tokens, keys, impersonation and providers, in its words (SEEDS scenarios 52 to 56, 58 to 61,
-//! 63 and 65; attacks P20, P29, P30, P33, P36; drafts U3, U5).
+//! 63 and 65; attacks P20, P21, P29, P30, P33, P36, P39; drafts U3, U4, U5).
 
 #![allow(
     clippy::unwrap_used,
@@ -36,7 +36,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use support::operations::dialect_operations;
 use support::wire::send;
-use support::{Answer, Key, Options, Server, Tenant, UNTHROTTLED, basic, claims, detail};
+use support::{Answer, Key, Options, Server, Tenant, basic, claims, detail};
 
 /// Howler's own fixtures have the owner's name for every secret. A hash of `user`, and one of `admin`.
 const HASHES: [(&str, &str); 2] = [
@@ -495,7 +495,7 @@ async fn an_app_token_ends_with_the_tenants_logins_and_is_among_ones_own() {
 
 #[actix_web::test]
 async fn an_app_token_opens_this_tenants_dialect_and_verification_and_nothing_else() {
-    let server = Server::start_with(Options { throttle: UNTHROTTLED, ..Options::default() }).await;
+    let server = Server::start().await;
     let scene = scene_on(&server).await;
     let token = scene.app_token(json!({ "user": "admin", "password": "admin" })).await;
     response(&scene.whoami(&bearer(&token)).await);
@@ -546,6 +546,12 @@ async fn an_app_token_opens_this_tenants_dialect_and_verification_and_nothing_el
     };
     server.issuer.create_key(scene.tenant.id, &Actor::operator(), order).await.unwrap();
     assert_eq!(scene.may(&format!("lookalike:{hex}"), &["R"]).await, Ok(()));
+    // Ended, it is no failure of anybody's: again and again it is what it was the first time.
+    let out = scene.ask(Method::POST, "/auth/logout", &[("Authorization", &bearer(&token))], None).await;
+    assert_eq!(out.status, StatusCode::OK);
+    for _ in 0..10 {
+        assert_eq!(said(&scene.whoami(&bearer(&token)).await), no(401, "Invalid token"));
+    }
 }
 
 #[actix_web::test]
