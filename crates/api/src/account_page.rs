@@ -335,6 +335,7 @@ pub(crate) async fn link_account(req: HttpRequest, issuer: Data<Issuer>, form: F
     let beginning = Beginning {
         tenant: &visit.place.tenant,
         connection: &connection,
+        redirect_uri: Issuer::redirect_uri(&visit.place.tenant, &connection),
         browser: &browser,
         purpose: Purpose::Link(visit.user, session),
         return_to: None,

@@ -118,6 +118,11 @@ impl Answer {
         self
     }
 
+    /// The same in other words.
+    pub(crate) fn saying(self, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..self }
+    }
+
     /// What would let the caller in.
     pub(crate) fn with_challenge(mut self, challenge: &str) -> Self {
         self.challenge = Some(challenge.to_owned());

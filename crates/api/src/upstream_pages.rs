@@ -103,6 +103,7 @@ pub(crate) async fn begin(
     let beginning = Beginning {
         tenant: &place.tenant,
         connection: &path.connection,
+        redirect_uri: Issuer::redirect_uri(&place.tenant, &path.connection),
         browser: &browser,
         purpose,
         return_to: return_to.as_deref().and_then(safe_target),
@@ -161,6 +162,7 @@ pub(crate) async fn callback(
     let returned = Returned {
         tenant: &place.tenant,
         connection: &path.connection,
+        redirect_uri: Issuer::redirect_uri(&place.tenant, &path.connection),
         browser: browser.as_deref(),
         state: state.as_deref(),
         code: code.as_deref(),

@@ -161,7 +161,8 @@ async fn scenario_60_code_login_ends_in_tokens_and_a_refresh_goes_through_the_pr
     let through = async |name: &str, token: &str| {
         let token = SecretString::from(token.to_owned());
         let request = RequestInfo::new("r".into(), None);
-        let asked = Refresh { tenant: Some(&entry), token: &token, client: None, scope: None, resource: None, request };
+        let asked =
+            Refresh { tenant: Some(&entry), token: &token, client: None, scope: None, resource: None, as_usual: false, request };
         server.issuer.refresh_upstream(name, asked).await
     };
     server.clock.advance(chrono::TimeDelta::seconds(60));

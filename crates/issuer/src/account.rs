@@ -153,7 +153,9 @@ impl Issuer {
             return Err(Fault::Unknown("a password that was changed meanwhile").into());
         }
         scoped.set_password(id, hash, now, &actor.name).await?;
-        let families = end_logins(&mut scoped, id, now, &actor.name, EndedBy::Password).await?;
+        let mut families = end_logins(&mut scoped, id, now, &actor.name, EndedBy::Password).await?;
+        // Of the person's keys: these stay, and log in again.
+        families.extend(scoped.end_app_tokens(id, now, &actor.name, EndedBy::Password).await?);
         let deed = actor.did(action, format!("user:{id}"), json!({}), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
         self.commit_logins(tx, tenant, None, &families).await

@@ -16,9 +16,11 @@ use serde_json::{Map, Value, json};
 use crate::attribute::{DEEPEST, depth, is_attribute};
 use crate::audit::{Actor, Draft, append};
 use crate::directory::TenantEntry;
+use crate::howler::{LENT_LETTER, LENT_SCOPE};
 use crate::key_pair::PublicKey;
+use crate::mint::Target;
 use crate::role::is_role;
-use crate::scope::is_scope;
+use crate::scope::{ScopeSet, is_scope};
 use crate::settings::check_lifetime;
 use crate::signing_key::Ring;
 use crate::tenant::check_name;
@@ -310,6 +312,11 @@ pub(crate) fn permissions<'a>(scopes: impl Iterator<Item = &'a str>, upper: bool
     map.into()
 }
 
+/// The letters whose scopes these are.
+pub(crate) fn held_letters<'a>(privileges: &'a [Privilege], scopes: &ScopeSet) -> impl Iterator<Item = &'a str> {
+    privileges.iter().filter(|one| scopes.contains(&one.scope)).map(|one| one.letter.as_str())
+}
+
 /// An audience with what its tokens need.
 pub(crate) struct AudienceEntry {
     pub(crate) row: Audience,
@@ -336,6 +343,35 @@ impl TenantEntry {
         let Some(name) = &self.settings.usual_audience else { return Ok(None) };
         let gone = || Refusal::invalid("usual_audience", format!("is `{name}`, which is none that this tenant has now"));
         self.audience(name).ok_or_else(gone).map(Some)
+    }
+
+    /// Whose shape tokens have that are asked for nobody in particular.
+    pub(crate) fn usual_target(&self) -> Result<Target<'_>, Refusal> {
+        Ok(self.usual_audience()?.map_or(Target::Ours(&self.issuer), Target::Registered))
+    }
+
+    fn usual_privileges(&self) -> &[Privilege] {
+        let usual = self.settings.usual_audience.as_deref().and_then(|name| self.audience(name));
+        usual.map_or(&[], |usual| &usual.profile.privileges)
+    }
+
+    /// What may be done, in the letters of the tenant's usual audience and in their order; `None` where it has no letters.
+    #[must_use]
+    pub fn privileges(&self, scopes: &ScopeSet) -> Option<Vec<String>> {
+        let letters = self.usual_privileges();
+        (!letters.is_empty()).then(|| held_letters(letters, scopes).map(str::to_owned).collect())
+    }
+
+    /// The scopes that letters of the tenant's usual audience stand for.
+    pub(crate) fn scopes_of_privileges(&self, wanted: &[String]) -> Result<Vec<String>, Refusal> {
+        let lent = self.settings.dialects.howler.is_some().then_some((LENT_LETTER, LENT_SCOPE));
+        let known = || self.usual_privileges().iter().map(|one| (one.letter.as_str(), one.scope.as_str())).chain(lent);
+        let of = |wanted: &String| known().find(|(letter, _)| letter == wanted).map(|(_, scope)| scope.to_owned());
+        let unknown = || {
+            let letters: Vec<&str> = known().map(|(letter, _)| letter).collect();
+            Refusal::invalid("priv", format!("are letters of this tenant's usual audience: {}", letters.join(", ")))
+        };
+        wanted.iter().map(|one| of(one).ok_or_else(unknown)).collect()
     }
 
     /// Whether a token of ours with these audiences is for this issuer, or has the shape of the tenant's usual audience.

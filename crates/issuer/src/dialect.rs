@@ -34,7 +34,41 @@ pub struct CheshireCat {}
 /// Howler's dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Howler {}
+pub struct Howler {
+    /// The page of Howler's web interface that providers send browsers back to, which hands what they brought to
+    /// `/api/v1/auth/login`: an absolute address without a query. Absent is that route itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// Whether a key that is made with a JWT ends no later than that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strict_apikeys: bool,
+}
+
+impl Howler {
+    fn check(&self) -> Result<(), Refusal> {
+        let fits = |text: &String| {
+            Url::parse(text).is_ok_and(|url| {
+                let secure = url.scheme() == "https"
+                    || url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1"));
+                secure && url.username().is_empty() && url.query().is_none() && url.fragment().is_none()
+            })
+        };
+        match self.callback.as_ref().is_none_or(fits) {
+            true => Ok(()),
+            false => Err(Refusal::invalid(
+                "dialects",
+                "has a howler whose callback is no https:// address (http:// on localhost) without query and fragment",
+            )),
+        }
+    }
+
+    /// Where a login through that connection comes back to: of this tenant and connection alone.
+    #[must_use]
+    pub fn redirect_uri(&self, issuer: &str, connection: &str) -> String {
+        let usual = || format!("{issuer}/api/v1/auth/login");
+        format!("{}?provider={connection}", self.callback.clone().unwrap_or_else(usual))
+    }
+}
 
 /// ClusterCockpit's dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +133,7 @@ impl CrossLogin {
 impl Dialects {
     /// Refuses what cannot be served.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
+        self.howler.as_ref().map_or(Ok(()), Howler::check)?;
         let Some(ClusterCockpit { cross_login }) = &self.clustercockpit else { return Ok(()) };
         let name = |name: &String| {
             (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
@@ -140,6 +175,28 @@ mod tests {
         for cookie in ["", "a b", "a;b", "__Host-session-cc"] {
             assert!(!fits("https://cc.example.org/", cookie, None), "{cookie}");
         }
+    }
+
+    #[test]
+    fn u3_a_callback_of_howler_is_an_address_of_its_own_for_each_connection() {
+        let howler = |callback: Option<&str>| Howler { callback: callback.map(str::to_owned), ..Howler::default() };
+        for good in ["https://howler.example.org/login", "http://localhost:3000/login", "http://127.0.0.1/login"] {
+            assert!(howler(Some(good)).check().is_ok(), "{good}");
+        }
+        for bad in [
+            "/login",
+            "http://howler.example.org/login",
+            "https://a@b.example/",
+            "https://a.example/?x=1",
+            "https://a.example/#x",
+            "javascript:alert(1)",
+        ] {
+            assert!(howler(Some(bad)).check().is_err(), "{bad}");
+        }
+        let there = howler(Some("https://howler.example.org/login"));
+        assert_eq!(there.redirect_uri("https://id.example/t/how", "corp"), "https://howler.example.org/login?provider=corp");
+        let here = "https://id.example/t/how/api/v1/auth/login?provider=corp";
+        assert_eq!(howler(None).redirect_uri("https://id.example/t/how", "corp"), here);
     }
 
     #[test]

@@ -39,6 +39,9 @@ use crate::{Failure, Fault, Issuer, Refusal, rights};
 /// password: of such a key there may be a hash, and nobody shall hear that there is.
 const REFUSED_AFTER: Duration = Duration::from_millis(20);
 
+/// Why a key that has ended is refused.
+pub(crate) const KEY_EXPIRED: &str = "key_expired";
+
 /// What is exchanged.
 pub struct Exchange<'a> {
     /// The tenant that the path names, if it names one.
@@ -412,6 +415,7 @@ impl Issuer {
         let opening = Opening {
             stands_on: StandsOn::Key(entry.key.id.clone()),
             family: Some(new_family(family, mac, pepper_version)),
+            app_token: None,
             session: None,
             replaces: None,
             upgrade: None,
@@ -467,7 +471,14 @@ impl Issuer {
         }
         let Proven { key, by } = match self.judge_pair(purpose, tenant, &credential, now).await? {
             Ok(proven) => proven,
-            Err(refused) => return Err(self.refuse_pair(refused, &attempt, rule, request, now).await?.into()),
+            Err(refused) => {
+                let ended = refused.reason == KEY_EXPIRED && purpose == Purpose::Any;
+                return Err(match self.refuse_pair(refused, &attempt, rule, request, now).await? {
+                    // Whoever asks what it is good for holds its secret.
+                    Refusal::InvalidPair if ended => Refusal::KeyLimit(KEY_EXPIRED).into(),
+                    refusal => refusal.into(),
+                });
+            }
         };
         // Asked again, because others may have failed while we looked: then even the right secret is not told.
         if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {

@@ -158,9 +158,13 @@ fn check_not_above(tenant: &TenantEntry, actor: &Actor, key: &ApiKey) -> Result<
     actor.authority.check_gives_roles(&tenant.catalogue, &key.roles)
 }
 
-/// Who may let a key act for others: whoever may act for others themselves.
-fn check_acting_given(actor: &Actor) -> Result<(), Refusal> {
-    actor.authority.check_gives(["users:impersonate"])
+/// Who may let a key act for others: whoever may act for others themselves; and everybody may let others act for them, who could
+/// give them a key of theirs as well.
+fn check_acting_given(actor: &Actor, owner: Owner, acting: &ActingRule) -> Result<(), Refusal> {
+    match acting.act_as.is_none() && matches!(owner, Owner::User(_)) && actor.subject == owner.to_string() {
+        true => Ok(()),
+        false => actor.authority.check_gives(["users:impersonate"]),
+    }
 }
 
 /// Limits as they are kept.
@@ -288,7 +292,7 @@ impl Issuer {
         }
         let mut detail = json!({ "owner": owner.to_string(), "scopes": scopes, "roles": roles, "imported": imported });
         if acting != ActingRule::default() {
-            check_acting_given(actor)?;
+            check_acting_given(actor, owner, &acting)?;
             let ActingRule { act_as, act_as_default, agents } = &acting;
             tx.set_key_acting(&id, act_as.as_deref(), act_as_default.as_deref(), agents.as_deref()).await?;
             if let Some(detail) = detail.as_object_mut() {
@@ -381,12 +385,12 @@ impl Issuer {
                 let why = "is set when a key is made: make another key for that";
                 return Err(Refusal::invalid("agents", why).into());
             }
-            check_acting_given(actor)?;
             let acting = ActingRule {
                 act_as: act_as.unwrap_or(before.act_as.clone()),
                 act_as_default: act_as_default.unwrap_or(before.act_as_default.clone()),
                 agents: agents.or(before.agents.clone()),
             };
+            check_acting_given(actor, owner, &acting)?;
             acting.check(owner, scopes.as_deref().unwrap_or(&before.scopes), refresh.unwrap_or(before.refresh))?;
             let ActingRule { act_as, act_as_default, agents } = &acting;
             scoped.set_key_acting(id, act_as.as_deref(), act_as_default.as_deref(), agents.as_deref()).await?;

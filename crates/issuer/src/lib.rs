@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod acting;
+pub mod app_token;
 pub mod application;
 mod attempt;
 pub mod attribute;
@@ -23,6 +24,7 @@ mod directory;
 pub mod exchange;
 mod form_token;
 mod grant;
+pub mod howler;
 mod identity;
 mod installation;
 pub mod introspect;

@@ -118,8 +118,7 @@ impl Issuer {
     /// As [`Issuer::log_in`], with an access token in the shape of the tenant's usual audience, if it has one.
     pub async fn log_in_as_usual(&self, login: Login<'_>) -> Result<LoggedIn, Failure> {
         let tenant = login.tenant;
-        let target = tenant.usual_audience()?.map_or(Target::Ours(&tenant.issuer), Target::Registered);
-        self.log_in_to(login, target).await
+        self.log_in_to(login, tenant.usual_target()?).await
     }
 
     async fn log_in_to(&self, login: Login<'_>, target: Target<'_>) -> Result<LoggedIn, Failure> {
@@ -334,6 +333,7 @@ impl Proven {
             ProvenBy::Us { password, upgrade } => Opening {
                 stands_on: StandsOn::Password(user, password.version),
                 family: None,
+                app_token: None,
                 session: None,
                 replaces: None,
                 upgrade: upgrade.clone().map(|after| (password.hash.clone(), after)),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Fault;
-use crate::audience::{AudienceEntry, Claim, Profile, SubjectIs, permissions};
+use crate::audience::{AudienceEntry, Claim, Profile, SubjectIs, held_letters, permissions};
 use crate::key_pair::{Signer, encoded_header};
 use crate::random::Random;
 use crate::scope::ScopeSet;
@@ -221,8 +221,7 @@ pub(crate) fn mint_for(
     for (name, attribute) in attributes {
         claim(name, grant.person.and_then(|person| person.attributes.get(attribute)).cloned());
     }
-    let held = privileges.iter().filter(|one| grant.scope.contains(&one.scope)).map(|one| one.letter.as_str());
-    claim("priv", (!privileges.is_empty()).then(|| held.collect::<Vec<_>>().into()));
+    claim("priv", (!privileges.is_empty()).then(|| held_letters(privileges, grant.scope).collect::<Vec<_>>().into()));
     let has = |role: &String| grant.roles.is_some_and(|roles| roles.contains(role));
     claim("admin", admin_role.as_ref().map(|role| has(role).into()));
     let claims = serde_json::to_vec(&claims).map_err(|error| Fault::Internal(error.to_string()))?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
+use claviger_store::app_token::NewAppToken;
 use claviger_store::connection::ConnectionLogin;
 use claviger_store::id::{ConnectionId, KeyId, SessionId, UserId};
 use claviger_store::password::PasswordHash;
@@ -26,6 +27,8 @@ pub(crate) enum StandsOn {
 pub(crate) struct Opening {
     pub(crate) stands_on: StandsOn,
     pub(crate) family: Option<NewFamily>,
+    /// What leads to the family, where that is not its refresh token.
+    pub(crate) app_token: Option<NewAppToken>,
     pub(crate) session: Option<NewSession>,
     /// The session of the same browser that ends with it, and by whom.
     pub(crate) replaces: Option<(SessionId, DateTime<Utc>, String)>,
@@ -42,6 +45,7 @@ impl Opening {
         Self {
             stands_on: StandsOn::Link(user, connection),
             family: None,
+            app_token: None,
             session: None,
             replaces: None,
             upgrade: None,
@@ -74,7 +78,7 @@ pub(crate) async fn open(tx: &mut TenantTx<'_>, openings: &[&Opening]) -> Result
     let mut begun = Vec::with_capacity(openings.len());
     let mut replaced = BTreeSet::new();
     for opening in openings {
-        let Opening { stands_on, family, session, replaces, upgrade, came_from } = opening;
+        let Opening { stands_on, family, app_token, session, replaces, upgrade, came_from } = opening;
         let stands = match stands_on {
             StandsOn::Password(user, version) => passwords.get(user) == Some(version),
             StandsOn::Key(key) => keys.contains(key),
@@ -87,6 +91,9 @@ pub(crate) async fn open(tx: &mut TenantTx<'_>, openings: &[&Opening]) -> Result
         if let Some(family) = family {
             tx.open_family(family).await?;
             tx.end_surplus_families(&family.principal, "system:surplus").await?;
+        }
+        if let Some(app_token) = app_token {
+            tx.create_app_token(app_token).await?;
         }
         if let Some(session) = session {
             tx.open_session(session).await?;

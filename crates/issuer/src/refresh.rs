@@ -331,6 +331,8 @@ pub struct Refresh<'a> {
     pub scope: Option<&'a str>,
     /// Whom the access token is asked for (RFC 8707); `None` for the issuer itself.
     pub resource: Option<&'a str>,
+    /// Whether the access token has the shape of the tenant's usual audience, if it has one. Not together with a resource.
+    pub as_usual: bool,
     /// The request.
     pub request: RequestInfo,
 }
@@ -415,7 +417,7 @@ impl Issuer {
     async fn ask(&self, refresh: Refresh<'_>) -> Result<Asked, Failure> {
         let came = Instant::now();
         let now = self.clock.now();
-        let Refresh { tenant, token, client, scope, resource, request } = refresh;
+        let Refresh { tenant, token, client, scope, resource, as_usual, request } = refresh;
         let narrowed = scope.is_some();
         let refused = Failure::from(Refusal::InvalidGrant { why: None });
         let Some(token) = RefreshToken::parse(token.expose_secret(), &self.settings.brand) else { return Err(refused) };
@@ -449,7 +451,8 @@ impl Issuer {
         });
         if let Some((stands, scope, audience)) = granted {
             let successor = RefreshToken::generate(token.tenant, token.family, token.generation + 1, &self.random);
-            let minted = self.mint_for_family(&entry, &family, &stands, (&scope, narrowed), Target::Ours(audience), now).await?;
+            let target = if as_usual { entry.usual_target()? } else { Target::Ours(audience) };
+            let minted = self.mint_for_family(&entry, &family, &stands, (&scope, narrowed), target, now).await?;
             let tokens = self.tokens(&minted, &scope, &successor);
             let sealed = serde_json::to_vec(&tokens).map(Zeroizing::new).ok();
             let sealed = sealed.and_then(|plain| token.seal_answer(&plain, &self.peppers, &self.random).ok());

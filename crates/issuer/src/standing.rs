@@ -10,6 +10,7 @@ use claviger_store::token_family::TokenFamily;
 use claviger_store::user::User;
 
 use crate::directory::TenantEntry;
+use crate::exchange::KEY_EXPIRED;
 
 /// The switch that forbids a principal to act. Told to nobody but the audit trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Fallen {
             Self::Owner => "owner_disabled",
             Self::KeyDisabled => "key_disabled",
             Self::KeyRevoked => "key_revoked",
-            Self::KeyExpired => "key_expired",
+            Self::KeyExpired => KEY_EXPIRED,
             Self::Login => "login_ended",
         }
     }

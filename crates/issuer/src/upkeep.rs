@@ -18,7 +18,7 @@ impl Issuer {
         Ok(())
     }
 
-    /// Attempts, tickets, links, requests and status lists that are over.
+    /// Attempts, tickets, app tokens, links, requests and status lists that are over.
     async fn prune_what_is_over(&self) -> Result<u64, Failure> {
         let now = self.clock.now();
         let mut pruned = 0;
@@ -26,7 +26,7 @@ impl Issuer {
             let mut tx = self.store.begin_in(tenant).await?;
             let mut scoped = tx.tenant(tenant).await?;
             pruned += scoped.prune_attempts(now).await? + scoped.prune_tickets(now).await?;
-            pruned += scoped.prune_connections(now).await?;
+            pruned += scoped.prune_connections(now).await? + scoped.prune_app_tokens(now).await?;
             tx.commit().await?;
             pruned += self.prune_key_requests(tenant, now).await?;
             pruned += self.drop_ended_status_lists(tenant).await?;

@@ -59,6 +59,8 @@ pub struct Beginning<'a> {
     pub tenant: &'a Arc<TenantEntry>,
     /// The connection's name.
     pub connection: &'a str,
+    /// Where the provider sends the browser back to, of this connection alone.
+    pub redirect_uri: String,
     /// A cookie of this browser that nobody else knows.
     pub browser: &'a str,
     /// What it becomes.
@@ -75,6 +77,8 @@ pub struct Returned<'a> {
     pub tenant: &'a Arc<TenantEntry>,
     /// The connection's name.
     pub connection: &'a str,
+    /// Where it came back to.
+    pub redirect_uri: String,
     /// The cookie that the login was begun with.
     pub browser: Option<&'a str>,
     /// `state`.
@@ -176,7 +180,7 @@ impl Issuer {
 
     /// Begins a login, and says where to send the browser.
     pub async fn begin_upstream(&self, beginning: Beginning<'_>) -> Result<Url, Failure> {
-        let Beginning { tenant, connection: name, browser, purpose, return_to, request } = beginning;
+        let Beginning { tenant, connection: name, redirect_uri, browser, purpose, return_to, request } = beginning;
         let now = self.clock.now();
         let id = tenant.tenant.id;
         if let Some(retry_after) = self.failures.fail(&Attempt::new(&format!("upstream {id}"), request.address), BEGUN, now) {
@@ -190,7 +194,6 @@ impl Issuer {
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
         // Both are 43 characters long.
         let sealed = self.connection_vault.seal(&state_place(id, &mac), format!("{nonce}{verifier}").as_bytes(), &self.random);
-        let redirect_uri = Self::redirect_uri(tenant, name);
         let url = metadata.authorization_url(&Asked {
             oidc: &oidc,
             redirect_uri: &redirect_uri,
@@ -253,7 +256,8 @@ impl Issuer {
     }
 
     async fn finish(&self, returned: &Returned<'_>, connection: &ConnectionEntry, oidc: &Oidc) -> Result<Arrived, Failure> {
-        let Returned { tenant, connection: name, browser, state, code, error, iss, signed_in, request } = returned;
+        let Returned { tenant, connection: _, redirect_uri: here, browser, state, code, error, iss, signed_in, request } =
+            returned;
         let id = tenant.tenant.id;
         let refused = |declined| Failure::from(Refusal::Upstream(declined));
         let (Some(state), Some(browser)) = (state, browser) else { return Err(refused(Declined::State)) };
@@ -263,7 +267,7 @@ impl Issuer {
         let kept = self.use_state(id, connection.row.id, state, browser).await?.ok_or_else(|| refused(Declined::State))?;
         let State { mac, sealed, redirect_uri, return_to, purpose, .. } = kept;
         // Where we sent it to must be where it came back to.
-        if redirect_uri != Self::redirect_uri(tenant, name) {
+        if redirect_uri != *here {
             return Err(refused(Declined::State));
         }
         let opened = self.connection_vault.open(&state_place(id, &mac), &sealed).map_err(sealing)?;
@@ -549,8 +553,29 @@ impl Issuer {
         scope: Option<&str>,
         request: &RequestInfo,
     ) -> Result<Tokens, Failure> {
+        self.open_arrived_to(tenant, arrived, scope, request, Target::Ours(&tenant.issuer)).await
+    }
+
+    /// As [`Issuer::open_arrived_tokens`], with an access token in the shape of the tenant's usual audience, if it has one.
+    pub async fn open_arrived_as_usual(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        arrived: Arrived,
+        request: &RequestInfo,
+    ) -> Result<Tokens, Failure> {
+        self.open_arrived_to(tenant, arrived, None, request, tenant.usual_target()?).await
+    }
+
+    async fn open_arrived_to(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        arrived: Arrived,
+        scope: Option<&str>,
+        request: &RequestInfo,
+        target: Target<'_>,
+    ) -> Result<Tokens, Failure> {
         let (user, draft, opening) = self.arrived(arrived, request);
-        let begun = self.family_for(tenant, &user, scope, None, request, Target::Ours(&tenant.issuer)).await?;
+        let begun = self.family_for(tenant, &user, scope, None, request, target).await?;
         self.begin_family(tenant, begun, draft, opening).await
     }
 

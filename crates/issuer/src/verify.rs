@@ -3,6 +3,7 @@
 //! ```text
 //! Bearer TOKEN                     a token of the tenant, good now
 //! Bearer KEY:SECRET, KEY:SECRET    a key itself
+//! Bearer USER:HEX                  an app token, where the tenant speaks Howler's dialect
 //! Basic KEY:SECRET                 the same
 //! Basic USER:KEY:SECRET            a key of that person, by its name or id
 //! Basic USER:PASSWORD              a person
@@ -26,15 +27,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::acting::{Acting, ActingRule, holds_more, is_acted_for, may_act_as, without_management};
+use crate::app_token::AppToken;
 use crate::audit::{Draft, Outcome};
 use crate::caller::{Caller, For, Person, Principal, VerifiedToken};
 use crate::denial::Why;
 use crate::directory::TenantEntry;
-use crate::exchange::{Purpose, VerifiedKey};
-use crate::login::Login;
+use crate::exchange::{KEY_EXPIRED, Purpose, VerifiedKey};
+use crate::howler::{is_key_name, tells_keys_apart};
+use crate::login::{Login, Proven};
 use crate::measure::VERIFICATIONS;
 use crate::record::Entry;
-use crate::requirement::{Missing, Requirement};
+use crate::requirement::{Missing, Requirement, ScopesNeeded};
 use crate::rights;
 use crate::scope::ScopeSet;
 use crate::secret::{AppKeyCredential, is_ticket};
@@ -61,6 +64,8 @@ pub enum Shown {
     Basic(SecretString),
     /// A key and its secret.
     Pair(AppKeyCredential),
+    /// An app token, and as what else it can be read.
+    AppToken(AppToken, Option<AppKeyCredential>),
     /// Something else.
     Unreadable,
 }
@@ -81,6 +86,8 @@ pub struct Question {
     pub audiences: Vec<String>,
     /// What is asked for.
     pub require: Requirement,
+    /// Letters of the tenant's usual audience, of which at least one is asked for; empty asks for nothing.
+    pub privileges: Vec<String>,
     /// Policies of the tenant that are asked for, all of them.
     pub policies: Vec<String>,
     /// The caller's address and transport, as the resource server saw them, and the id of our own request.
@@ -117,6 +124,10 @@ pub enum Denied {
     Invalid,
     /// A token that is not good.
     Token(&'static str),
+    /// The person has no key of that name. Told only where old clients are told so.
+    NoSuchKey,
+    /// The key has ended. Told only to who holds its secret, where old clients are told so.
+    KeyExpired,
     /// Too many failures.
     Throttled {
         /// Seconds until the next attempt is looked at.
@@ -169,6 +180,8 @@ impl Denied {
             Self::NoCredential => "no_credential",
             Self::Invalid => "invalid_credentials",
             Self::Token(_) => "invalid_token",
+            Self::NoSuchKey => "unknown_key",
+            Self::KeyExpired => KEY_EXPIRED,
             Self::Throttled { .. } => "too_many_requests",
             Self::KeyLimit(reason) | Self::UsedUp { reason, .. } => reason,
             Self::TokenInQuery => "token_in_query",
@@ -204,15 +217,15 @@ impl Denied {
 pub type Decision = Result<Allowed, Denied>;
 
 /// Somebody who proved to be themselves.
-struct Proved {
-    principal: Principal,
-    scopes: ScopeSet,
-    acting: Option<Acting>,
-    ends: Option<i64>,
+pub(crate) struct Proved {
+    pub(crate) principal: Principal,
+    pub(crate) scopes: ScopeSet,
+    pub(crate) acting: Option<Acting>,
+    pub(crate) ends: Option<i64>,
 }
 
 /// The outer error is "could not find out", the inner one is "no".
-type Finding<T> = Result<Result<T, Denied>, Failure>;
+pub type Finding<T, No = Denied> = Result<Result<T, No>, Failure>;
 
 impl Issuer {
     /// Decides. An error means that it could not be found out: never a "yes".
@@ -224,18 +237,27 @@ impl Issuer {
     /// their own credential only.
     pub async fn verify_for_proxy(&self, tenant: &Arc<TenantEntry>, question: Question) -> Result<Decision, Failure> {
         let word = |decision: &Decision| if decision.is_ok() { "allowed" } else { "denied" };
-        VERIFICATIONS.of(word, self.verify_uncounted(tenant, question).await)
+        VERIFICATIONS.of(word, self.decide(tenant, question, For::Anybody).await)
     }
 
-    async fn verify_uncounted(&self, tenant: &Arc<TenantEntry>, question: Question) -> Result<Decision, Failure> {
+    /// Who calls what a dialect serves: a token must be for us or for the tenant's usual audience.
+    pub async fn verify_for_dialect(&self, tenant: &Arc<TenantEntry>, question: Question) -> Result<Decision, Failure> {
+        self.decide(tenant, question, For::UsOrUsual).await
+    }
+
+    async fn decide(&self, tenant: &Arc<TenantEntry>, question: Question, whose: For) -> Result<Decision, Failure> {
         question.require.check("require")?;
         if let Some(unknown) = question.policies.iter().find(|name| !tenant.settings.policies.contains_key(*name)) {
             let shown: String = unknown.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
             return Err(Refusal::invalid("policies", format!("name `{shown}`, which this tenant has not")).into());
         }
         let now = self.clock.now();
-        let Question { authorization, impersonating, token, user_id, origin, audiences, require, policies, request } = question;
-        let asked = Asked { origin: origin.as_deref(), audiences: &audiences, request: &request };
+        let Question { authorization, impersonating, token, user_id, origin, audiences, require, privileges, policies, request } =
+            question;
+        let any = tenant.scopes_of_privileges(&privileges)?;
+        let require =
+            [require, Requirement { scopes: ScopesNeeded { any, ..ScopesNeeded::default() }, ..Requirement::default() }];
+        let asked = Asked { origin: origin.as_deref(), audiences: &audiences, whose, request: &request };
         let proved = match self.prove_shown(tenant, authorization, token, &asked, now).await? {
             Ok(proved) => proved,
             Err(denied) => return Ok(Err(denied)),
@@ -257,7 +279,7 @@ impl Issuer {
         proved: Proved,
         impersonating: Option<Option<SecretString>>,
         user_id: Option<&str>,
-        require: &Requirement,
+        require: &[Requirement],
         policies: &[String],
         request: &RequestInfo,
         now: DateTime<Utc>,
@@ -308,6 +330,7 @@ impl Issuer {
             (Some(Shown::Unreadable), None) => Ok(Err(Denied::Invalid)),
             (Some(Shown::Token(token)), None) => self.prove_token(tenant, &token, asked, now).await,
             (Some(Shown::Pair(pair)), None) => self.prove_pair(tenant, pair, asked, now).await,
+            (Some(Shown::AppToken(token, pair)), None) => self.prove_app_or_pair(tenant, &token, pair, asked, now).await,
             (Some(Shown::Basic(text)), None) => self.prove_basic(tenant, &text, asked, now).await,
             (None, Some(token)) => self.prove_query(tenant, &token, asked, now).await,
         }
@@ -372,7 +395,7 @@ impl Issuer {
         asked: &Asked<'_>,
         now: DateTime<Utc>,
     ) -> Finding<Proved> {
-        let verified = match self.verify_token(Some(tenant), token, For::Anybody, now).await {
+        let verified = match self.verify_token(Some(tenant), token, asked.whose, now).await {
             Ok(verified) => verified,
             Err(Failure::Refusal(Refusal::InvalidToken(why))) => return Ok(Err(Denied::Token(why))),
             Err(failure) => return Err(failure),
@@ -385,6 +408,36 @@ impl Issuer {
             return Ok(Err(denied));
         }
         Ok(Ok(Proved { principal, scopes, acting, ends: token.expires_at }))
+    }
+
+    /// An app token, or a pair that looks like one.
+    async fn prove_app_or_pair(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        token: &AppToken,
+        pair: Option<AppKeyCredential>,
+        asked: &Asked<'_>,
+        now: DateTime<Utc>,
+    ) -> Finding<Proved> {
+        if tenant.settings.dialects.howler.is_none() {
+            return match pair {
+                Some(pair) => self.prove_pair(tenant, pair, asked, now).await,
+                None => Ok(Err(Denied::Invalid)),
+            };
+        }
+        match self.prove_app_token(tenant, token, now).await? {
+            Ok((proved, _)) => Ok(self.use_of(&proved.principal, asked.request, now).await?.map(|()| proved)),
+            // One that has ended is no wrong secret of a key that is not there.
+            Err(denied) => match pair {
+                Some(pair) if self.is_key_of(tenant, &pair.key).await? => self.prove_pair(tenant, pair, asked, now).await,
+                _ => Ok(Err(denied)),
+            },
+        }
+    }
+
+    /// Whether the tenant has a key of that id.
+    async fn is_key_of(&self, tenant: &TenantEntry, key: &KeyId) -> Result<bool, Failure> {
+        Ok(self.directory.key(key).await?.is_some_and(|entry| entry.tenant == tenant.tenant.id))
     }
 
     async fn prove_pair(
@@ -405,7 +458,12 @@ impl Issuer {
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Finding<VerifiedKey> {
-        found(self.verify_pair_for(Purpose::Any, Some(tenant), Some(pair), request, now).await)
+        let tried = found(self.verify_pair_for(Purpose::Any, Some(tenant), Some(pair), request, now).await)?;
+        Ok(tried.map_err(|denied| match denied {
+            Denied::KeyLimit(KEY_EXPIRED) if tells_keys_apart(tenant) => Denied::KeyExpired,
+            Denied::KeyLimit(KEY_EXPIRED) => Denied::Invalid,
+            denied => denied,
+        }))
     }
 
     /// A use of the key behind a principal, if there is one.
@@ -427,7 +485,7 @@ impl Issuer {
         let brand = &self.settings.brand;
         let Some((first, rest)) = text.expose_secret().split_once(':') else { return Ok(Err(Denied::Invalid)) };
         if let Some(key) = KeyId::parse(first)
-            && self.directory.key(&key).await?.is_some_and(|entry| entry.tenant == tenant.tenant.id)
+            && self.is_key_of(tenant, &key).await?
         {
             return match AppKeyCredential::parse(text.expose_secret(), brand) {
                 Some(pair) => self.prove_pair(tenant, pair, asked, now).await,
@@ -439,7 +497,30 @@ impl Issuer {
         {
             return Ok(self.prove_named(tenant, &keys, secret, asked.request, now).await?.and_then(own_key));
         }
-        self.prove_password(tenant, first, SecretString::from(rest), asked.request, now).await
+        let proved = self.prove_password(tenant, first, SecretString::from(rest), asked.request, now).await?;
+        let named = rest.split_once(':').is_some_and(|(name, _)| is_key_name(name));
+        Ok(proved.map_err(|denied| no_such_key(tenant, denied, named)))
+    }
+
+    /// A key of that person by its name or id. To ask for one that there is not costs and counts as a wrong password does.
+    pub(crate) async fn prove_key_of(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        username: &str,
+        name: &str,
+        secret: &SecretString,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Finding<VerifiedKey> {
+        let secret = secret.expose_secret();
+        if let Some(keys) = self.named_keys(tenant, username, name).await? {
+            return self.prove_named(tenant, &keys, secret, request, now).await;
+        }
+        let password = SecretString::from(format!("{name}:{secret}"));
+        Ok(Err(match self.prove_password(tenant, username, password, request, now).await? {
+            Ok(_) => Denied::Invalid,
+            Err(denied) => no_such_key(tenant, denied, true),
+        }))
     }
 
     /// The living keys of that person that have the name, or the id. `None` when there is none.
@@ -472,6 +553,25 @@ impl Issuer {
         Ok(Err(denied))
     }
 
+    /// A person by the password. Whoever proved it is [succeeded](Issuer::succeeded) afterwards.
+    pub(crate) async fn password_of(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        username: &str,
+        password: SecretString,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Finding<Proven> {
+        let request = request.clone();
+        let login = Login { tenant, username, password, scope: None, client: None, device: None, request };
+        match self.prove(&login, now).await {
+            Ok(proven) => Ok(Ok(proven)),
+            Err(Failure::Refusal(Refusal::Throttled { retry_after })) => Ok(Err(Denied::Throttled { retry_after })),
+            Err(Failure::Refusal(_)) => Ok(Err(Denied::Invalid)),
+            Err(failure) => Err(failure),
+        }
+    }
+
     async fn prove_password(
         &self,
         tenant: &Arc<TenantEntry>,
@@ -480,13 +580,9 @@ impl Issuer {
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Finding<Proved> {
-        let request = request.clone();
-        let login = Login { tenant, username, password, scope: None, client: None, device: None, request };
-        let proven = match self.prove(&login, now).await {
+        let proven = match self.password_of(tenant, username, password, request, now).await? {
             Ok(proven) => proven,
-            Err(Failure::Refusal(Refusal::Throttled { retry_after })) => return Ok(Err(Denied::Throttled { retry_after })),
-            Err(Failure::Refusal(_)) => return Ok(Err(Denied::Invalid)),
-            Err(failure) => return Err(failure),
+            Err(denied) => return Ok(Err(denied)),
         };
         let owner = Arc::new(OwnerNow::User(proven.user.clone()));
         self.succeeded(tenant.tenant.id, proven).await;
@@ -555,7 +651,7 @@ impl Issuer {
         match key {
             Ok(key) if key.entry.key.agents.is_none() => Ok(Err(Denied::NotImpersonationKey)),
             Ok(key) => Ok(Ok(key)),
-            Err(Denied::Invalid) => nobody(),
+            Err(Denied::Invalid | Denied::KeyExpired) => nobody(),
             Err(denied) => Ok(Err(denied)),
         }
     }
@@ -591,6 +687,8 @@ impl Issuer {
 struct Asked<'a> {
     origin: Option<&'a str>,
     audiences: &'a [String],
+    /// Which tokens count.
+    whose: For,
     request: &'a RequestInfo,
 }
 
@@ -606,8 +704,16 @@ fn found<T>(outcome: Result<T, Failure>) -> Finding<T> {
     }
 }
 
+/// A "no" to what could have been the name and secret of a key.
+fn no_such_key(tenant: &TenantEntry, denied: Denied, named: bool) -> Denied {
+    match denied {
+        Denied::Invalid if named && tells_keys_apart(tenant) => Denied::NoSuchKey,
+        denied => denied,
+    }
+}
+
 /// A key that its holder uses for itself.
-fn own_key(key: VerifiedKey) -> Result<Proved, Denied> {
+pub(crate) fn own_key(key: VerifiedKey) -> Result<Proved, Denied> {
     match key.entry.key.agents {
         Some(_) => Err(Denied::ImpersonationKeyAlone),
         None => Ok(Proved { scopes: key.scopes().clone(), principal: Principal::Key(key), acting: None, ends: None }),
@@ -653,7 +759,11 @@ fn act_as(proved: Proved, user_id: Option<&str>) -> Result<Allowed, Denied> {
     let mut allowed = Allowed {
         subject: principal.subject(),
         username: principal.username().map(str::to_owned),
-        roles: principal.roles(),
+        roles: match &principal {
+            // Types of people, there: a key limits privileges alone.
+            Principal::Key(key) if key.tenant.settings.dialects.howler.is_some() => key.owner_roles().to_vec(),
+            principal => principal.roles(),
+        },
         scopes,
         actor: acting,
         key: None,
@@ -677,8 +787,10 @@ fn act_as(proved: Proved, user_id: Option<&str>) -> Result<Allowed, Denied> {
     Ok(allowed)
 }
 
-fn fulfils(tenant: &TenantEntry, allowed: &Allowed, require: &Requirement, policies: &[String]) -> Result<(), Denied> {
-    require.judge(&allowed.scopes, &allowed.roles).map_err(Denied::Missing)?;
+fn fulfils(tenant: &TenantEntry, allowed: &Allowed, require: &[Requirement], policies: &[String]) -> Result<(), Denied> {
+    for requirement in require {
+        requirement.judge(&allowed.scopes, &allowed.roles).map_err(Denied::Missing)?;
+    }
     for name in policies {
         // Asked for by name: one that is gone meanwhile is fulfilled by nobody.
         let Some(policy) = tenant.settings.policies.get(name) else {

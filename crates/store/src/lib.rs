@@ -5,6 +5,7 @@
 //! a second time. This crate decides nothing: it keeps, finds and says what changed.
 
 pub mod api_key;
+pub mod app_token;
 pub mod application;
 pub mod attempt;
 pub mod audience;

@@ -25,8 +25,8 @@ use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, PgConnection};
 use support::{
-    APP, BUCKET, Database, Furnished, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session, now, number,
-    refusal_of, run, sqlstate, successor, token, uuid,
+    APP, APP_TOKEN, BUCKET, Database, Furnished, entry, furnish, hash, head, key_id, lines, new_family, new_key, new_session,
+    now, number, refusal_of, run, sqlstate, successor, token, uuid,
 };
 
 /// Tables whose primary key does not begin with `tenant_id`, and why.
@@ -63,13 +63,15 @@ const OTHER_POLICIES: [&str; 11] = [
 ];
 
 /// All that the application role may do, and nobody else may do anything. Partitions carry no grant.
-const PRIVILEGES: [&str; 36] = [
+const PRIVILEGES: [&str; 37] = [
     // To tell the schema's version.
     "_sqlx_migrations | SELECT",
     "api_key_routes | INSERT,SELECT",
     "api_key_secrets | INSERT,SELECT,UPDATE",
     "api_key_usage | INSERT,SELECT,UPDATE",
     "api_keys | INSERT,SELECT,UPDATE",
+    // Over with their login, and gone.
+    "app_tokens | DELETE,INSERT,SELECT",
     "applications | INSERT,SELECT,UPDATE",
     // Counts are forgotten when their window is over.
     "attempts | DELETE,INSERT,SELECT,UPDATE",
@@ -209,7 +211,7 @@ async fn walled_tables(superuser: &mut PgConnection) -> Vec<String> {
           ORDER BY c.relname",
     )
     .await;
-    assert_eq!(walled.len(), 31, "{walled:?}");
+    assert_eq!(walled.len(), 32, "{walled:?}");
     walled
 }
 
@@ -701,6 +703,7 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     assert_eq!(held.iter().collect::<Vec<_>>(), [&a.key]);
     assert!(tx.family(b.family).await.unwrap().is_none());
     assert!(tx.families_of(b.user, now()).await.unwrap().is_empty());
+    assert_eq!(tx.family_of_app_token(&[APP_TOKEN]).await.unwrap(), Some(a.family));
     let locked = tx.lock_families(&[(b.family, 0), (a.family, 0)]).await.unwrap();
     assert_eq!(locked.families.keys().collect::<Vec<_>>(), [&a.family]);
     assert_eq!(locked.macs.keys().collect::<Vec<_>>(), [&(a.family, 0)]);
@@ -783,6 +786,8 @@ async fn t21_first_wall_alone_every_change_stays_with_the_tenant_that_was_asked(
     for principal in [Principal::User(b.user), Principal::Key(b.key.clone())] {
         assert!(of_a.end_families(&principal, now, "operator:test", EndedBy::Revoked).await.unwrap().is_empty());
     }
+    assert!(of_a.end_app_tokens(b.user, now, "operator:test", EndedBy::Password).await.unwrap().is_empty());
+    assert_eq!(of_a.prune_app_tokens(now + TimeDelta::days(1)).await.unwrap(), 1);
     of_a.touch_session(b.session, now + TimeDelta::hours(1)).await.unwrap();
     assert!(!of_a.end_session(b.session, now, "operator:test", EndedBy::Revoked).await.unwrap());
     assert_eq!(of_a.end_sessions(b.user, now, "operator:test", EndedBy::Revoked).await.unwrap(), 0);

@@ -175,8 +175,6 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
 fn text(connection: &ConnectionView) -> String {
     let state = if connection.enabled { "enabled" } else { "disabled" };
     let first = format!("{}  {}  {state}", connection.name, connection.kind);
-    match &connection.redirect_uri {
-        Some(uri) => format!("{first}  redirect URI: {uri}"),
-        None => first,
-    }
+    let uris = [&connection.redirect_uri, &connection.howler_redirect_uri].into_iter().flatten();
+    uris.fold(first, |text, uri| format!("{text}  redirect URI: {uri}"))
 }

@@ -371,6 +371,10 @@ pub(crate) struct ConnectionView {
     /// Where the provider must be told to send people back to; `null` for a directory.
     #[schema(example = "https://id.example.com/t/acme/login/staff/callback")]
     pub(crate) redirect_uri: Option<String>,
+    /// The same for logins of Howler's dialect, where the tenant speaks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "https://id.example.com/t/how/api/v1/auth/login?provider=staff")]
+    pub(crate) howler_redirect_uri: Option<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -385,12 +389,14 @@ impl ConnectionView {
             Provider::Oidc(oidc) => (Some(json(serde_json::to_value(oidc))), None),
             Provider::Ldap(ldap) => (None, Some(json(serde_json::to_value(ldap)))),
         };
+        let howler = tenant.settings.dialects.howler.as_ref();
         Self {
             id: row.id.0,
             name: row.name.clone(),
             title: row.title.clone(),
             kind: settings.kind(),
             redirect_uri: oidc.is_some().then(|| Issuer::redirect_uri(tenant, &row.name)),
+            howler_redirect_uri: howler.filter(|_| oidc.is_some()).map(|howler| howler.redirect_uri(&tenant.issuer, &row.name)),
             oidc,
             ldap,
             has_secret: row.sealed_secret.is_some(),

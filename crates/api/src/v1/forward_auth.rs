@@ -151,6 +151,7 @@ async fn decide(
         origin: None,
         audiences,
         require: Requirement::default(),
+        privileges: Vec::new(),
         policies: policy.into_iter().collect(),
         request: request_info(req),
     };

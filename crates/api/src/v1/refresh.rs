@@ -54,6 +54,7 @@ pub(crate) async fn create(req: HttpRequest, issuer: Data<Issuer>, body: Body<Re
         client: client.as_ref(),
         scope: scope.as_deref(),
         resource: None,
+        as_usual: false,
         request: request_info(&req),
     };
     Ok(Json(issuer.refresh(refresh).await?.into()))

@@ -122,14 +122,27 @@ pub(crate) struct DialectsIn {
     clustercockpit: Option<Object<ClusterCockpitIn>>,
     /// Howler's.
     #[serde(default)]
-    #[schema(value_type = Option<NoOptionsIn>)]
-    howler: Option<Object<NoOptionsIn>>,
+    #[schema(value_type = Option<HowlerIn>)]
+    howler: Option<Object<HowlerIn>>,
 }
 
 /// A dialect that takes no options.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NoOptionsIn {}
+
+/// Howler's dialect.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HowlerIn {
+    /// The page of Howler's web interface that providers send browsers back to: an absolute address without a query. Absent is
+    /// `/api/v1/auth/login` of this tenant.
+    #[schema(example = "https://howler.example.org/login")]
+    callback: Option<String>,
+    /// Whether a key that is made with a JWT ends no later than that; false if absent.
+    #[serde(default)]
+    strict_apikeys: bool,
+}
 
 /// ClusterCockpit's dialect.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -167,7 +180,7 @@ impl From<Object<DialectsIn>> for Dialects {
             clustercockpit: clustercockpit.map(|Object(ClusterCockpitIn { cross_login })| ClusterCockpit {
                 cross_login: cross_login.into_iter().map(|(name, client)| (name, client.into())).collect(),
             }),
-            howler: howler.map(|Object(NoOptionsIn {})| Howler {}),
+            howler: howler.map(|Object(HowlerIn { callback, strict_apikeys })| Howler { callback, strict_apikeys }),
         }
     }
 }

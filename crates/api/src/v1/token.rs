@@ -313,7 +313,7 @@ async fn refresh(
         Proof::Pair(pair) => Some(issuer.verify_pair(tenant, pair, &request, issuer.clock().now()).await.map_err(refused)?),
     };
     let Wish { scope, resource } = wish;
-    let refresh = Refresh { tenant, token: &token, client: client.as_ref(), scope, resource, request };
+    let refresh = Refresh { tenant, token: &token, client: client.as_ref(), scope, resource, as_usual: false, request };
     Ok(issuer.refresh(refresh).await.map_err(refused)?.into())
 }
 

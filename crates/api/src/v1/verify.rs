@@ -4,13 +4,14 @@ use actix_web::post;
 use actix_web::web::{Data, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use claviger_issuer::Issuer;
 use claviger_issuer::acting::Acting;
+use claviger_issuer::app_token::AppToken;
 use claviger_issuer::budget::Remaining;
 use claviger_issuer::requirement::{Missing, Requirement, RolesNeeded, ScopesNeeded};
 use claviger_issuer::secret::AppKeyCredential;
 use claviger_issuer::settings::RequestInfo;
 use claviger_issuer::verify::{Allowed, Decision, Denied, Question, Shown, Transport};
+use claviger_issuer::{Issuer, TenantEntry};
 use claviger_store::id::KeyId;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ const MOST_QUESTIONS: usize = 50;
     "ip": "198.51.100.7", "require": { "scopes": { "all": ["events:read"] } }
 }))]
 pub(crate) struct VerifyIn {
-    /// The caller's `Authorization` header, as it came: `Bearer` with a token or with `KEY:SECRET`, `Basic` with `KEY:SECRET`,
+    /// The caller's `Authorization` header, as it came: `Bearer` with a token, an app token or `KEY:SECRET`, `Basic` with `KEY:SECRET`,
     /// `USER:KEY:SECRET` or `USER:PASSWORD`, or a bare `KEY:SECRET`.
     #[schema(value_type = Option<String>)]
     authorization: Option<SecretString>,
@@ -107,6 +108,10 @@ pub(crate) struct RequireIn {
     /// One scope, as `resource:action`: short for `scopes.all` of it alone.
     #[schema(example = "events:read")]
     permission: Option<String>,
+    /// Letters of the tenant's usual audience, as its tokens' `priv` writes them: at least one of these; empty asks for nothing.
+    #[serde(default, rename = "priv")]
+    #[schema(example = json!(["W"]))]
+    privileges: Vec<String>,
     /// A policy of the tenant.
     #[schema(example = "cc-api")]
     policy: Option<String>,
@@ -186,6 +191,9 @@ pub(crate) struct VerifyOut {
     /// What may be done now.
     #[serde(skip_serializing_if = "Option::is_none")]
     scopes: Option<Vec<String>>,
+    /// The same in the letters of the tenant's usual audience, where it has any.
+    #[serde(rename = "priv", skip_serializing_if = "Option::is_none")]
+    privileges: Option<Vec<String>>,
     /// Who acts, where that is not the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<ActorOut>,
@@ -317,20 +325,23 @@ async fn decide(caller: &Caller<Verify>, issuer: &Issuer, asked: VerifyIn) -> An
     let told = question.request.told.clone();
     let decision = issuer.verify(&caller.who, question).await?;
     let limits = told.heard().into_iter().map(LimitOut::from).collect();
-    Ok(VerifyOut { limits, ..rendered(decision, id) })
+    Ok(VerifyOut { limits, ..rendered(decision, caller.who.tenant(), id) })
 }
 
 fn question(asked: VerifyIn, brand: &str, lenient: bool, request: &str) -> Answered<Question> {
     let VerifyIn { authorization, x_auth_token, x_impersonating, token, user_id, transport, origin, ip, audience, require } =
         asked;
     let x_auth_token = x_auth_token.filter(|token| !token.expose_secret().is_empty());
-    let RequireIn { scopes, roles, permission, policy, mut policies } =
+    let RequireIn { scopes, roles, permission, privileges, policy, mut policies } =
         require.map(|Object(require)| require).unwrap_or_default();
     let mut scopes = scopes.map(ScopesNeeded::from).unwrap_or_default();
     scopes.all.extend(permission);
     policies.extend(policy);
     if policies.len() > 10 {
         return Err(Answer::unprocessable("policies", "A question names at most 10 policies."));
+    }
+    if privileges.len() > 10 {
+        return Err(Answer::unprocessable("priv", "A question names at most 10 privileges."));
     }
     Ok(Question {
         authorization: match x_auth_token {
@@ -343,6 +354,7 @@ fn question(asked: VerifyIn, brand: &str, lenient: bool, request: &str) -> Answe
         origin,
         audiences: audience.into_iter().collect(),
         require: Requirement { scopes, roles: roles.map(RolesNeeded::from).unwrap_or_default() },
+        privileges,
         policies,
         request: RequestInfo { transport: transport.into(), ..RequestInfo::new(request.to_owned(), ip) },
     })
@@ -355,9 +367,10 @@ pub(crate) fn shown(header: &SecretString, brand: &str, lenient: bool) -> Shown 
         return Shown::Token(token.to_owned());
     }
     if let Some(bearer) = with_scheme(text, "bearer") {
-        return match AppKeyCredential::parse(bearer, brand) {
-            Some(pair) => Shown::Pair(pair),
-            None => Shown::Token(bearer.to_owned()),
+        return match (AppToken::parse(bearer), AppKeyCredential::parse(bearer, brand)) {
+            (Some(token), pair) => Shown::AppToken(token, pair),
+            (None, Some(pair)) => Shown::Pair(pair),
+            (None, None) => Shown::Token(bearer.to_owned()),
         };
     }
     if let Some(decoded) = basic(header) {
@@ -370,7 +383,7 @@ pub(crate) fn shown(header: &SecretString, brand: &str, lenient: bool) -> Shown 
 }
 
 /// What `Basic` carries.
-fn basic(header: &SecretString) -> Option<SecretString> {
+pub(crate) fn basic(header: &SecretString) -> Option<SecretString> {
     let decoded = STANDARD.decode(with_scheme(header.expose_secret(), "basic")?).ok()?;
     let decoded = zeroize::Zeroizing::new(decoded);
     std::str::from_utf8(&decoded).ok().map(SecretString::from)
@@ -382,6 +395,8 @@ pub(crate) fn told(denied: &Denied) -> (u16, String) {
         Denied::Malformed(what) => (400, format!("The request is ambiguous: {what}")),
         Denied::NoCredential => (401, "Credentials are needed".into()),
         Denied::Invalid => (401, "Invalid credentials".into()),
+        Denied::NoSuchKey => (401, "API Key does not exist".into()),
+        Denied::KeyExpired => (401, "Key is expired".into()),
         Denied::Token(why) => (401, format!("The access token is not valid: {why}")),
         Denied::Throttled { retry_after } => (429, format!("Too many failed attempts; try again in {retry_after} seconds")),
         Denied::KeyLimit(_) => (403, "The key may not be used from here or in this way".into()),
@@ -401,13 +416,14 @@ pub(crate) fn told(denied: &Denied) -> (u16, String) {
     }
 }
 
-fn rendered(decision: Decision, request_id: String) -> VerifyOut {
+fn rendered(decision: Decision, tenant: &TenantEntry, request_id: String) -> VerifyOut {
     match decision {
         Ok(Allowed { subject, username, roles, scopes, actor, key, ends }) => VerifyOut {
             allow: true,
             subject: Some(subject),
             username,
             roles: Some(roles),
+            privileges: tenant.privileges(&scopes),
             scopes: Some(scopes.to_vec()),
             actor: actor.map(ActorOut::from),
             key_id: key,

@@ -14,6 +14,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_store::api_key::{KeptSecret, KeyUse, NewKey, SecretMac};
+use claviger_store::app_token::NewAppToken;
 use claviger_store::audience::Audience;
 use claviger_store::audit::{Batch, Entry, Head, TokenRow};
 use claviger_store::connection::{Connection, ConnectionLogin, Purpose, State};
@@ -269,6 +270,9 @@ pub fn signing_key(kid: &str) -> NewSigningKey<'_> {
 /// What is counted in every furnished tenant, once.
 pub const BUCKET: [u8; 32] = [10; 32];
 
+/// What is kept of an app token, the same in every furnished tenant.
+pub const APP_TOKEN: [u8; 32] = [14; 32];
+
 /// A hash that nobody computes.
 pub fn hash(of: &str) -> PasswordHash {
     PasswordHash::new(format!("$none${of}"))
@@ -328,6 +332,8 @@ pub async fn furnish(store: &Store, slug: &str) -> Furnished {
     let (family, session) = (new_family(Principal::User(user)), new_session(user));
     scoped.open_family(&family).await.unwrap();
     scoped.open_session(&session).await.unwrap();
+    let ends_at = now + TimeDelta::hours(1);
+    scoped.create_app_token(&NewAppToken { mac: SecretMac(APP_TOKEN), family: family.id, user, ends_at }).await.unwrap();
     scoped.count_attempt(&[(BUCKET, 3600)], now).await.unwrap();
     let request = KeyRequestId(uuid());
     scoped.open_key_request(request, "app", &email, "", now).await.unwrap();
