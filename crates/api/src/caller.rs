@@ -39,6 +39,7 @@ pub(crate) trait Permission: 'static {
 pub(crate) struct ForWebSocket;
 impl Permission for ForWebSocket {
     const SCOPE: Option<&'static str> = None;
+    const USUAL: bool = true;
     const TRANSPORT: Transport = Transport::Ws;
 }
 
