@@ -69,27 +69,27 @@ pub fn scope_of(tenant: &TenantEntry, permission: String) -> String {
     }
 }
 
-/// Scopes as it writes permissions: `{"MEMORY": ["LIST", "READ"]}`.
+/// The permissions among scopes.
+fn among(catalogue: &Catalogue, scopes: &ScopeSet) -> ScopeSet {
+    scopes.iter().filter(|scope| is_permission(catalogue, scope)).map(str::to_owned).collect()
+}
+
+/// The same as it writes them: `{"MEMORY": ["LIST", "READ"]}`.
 #[must_use]
-pub fn written(scopes: &ScopeSet) -> Value {
-    permissions(scopes.iter(), true)
+pub fn written(tenant: &TenantEntry, scopes: &ScopeSet) -> Value {
+    permissions(among(&tenant.catalogue, scopes).iter(), true)
 }
 
 /// Every permission that there is.
 #[must_use]
 pub fn available(tenant: &TenantEntry) -> Value {
-    written(&all(&tenant.catalogue))
+    permissions(all(&tenant.catalogue).iter(), true)
 }
 
-/// The permissions that somebody holds.
-fn held(tenant: &TenantEntry, user: &User) -> ScopeSet {
-    of_person(tenant, user).iter().filter(|scope| is_permission(&tenant.catalogue, scope)).map(str::to_owned).collect()
-}
-
-/// The same, as it writes them.
+/// The permissions that somebody holds now.
 #[must_use]
 pub fn held_by(tenant: &TenantEntry, user: &User) -> Value {
-    written(&held(tenant, user))
+    written(tenant, &of_person(tenant, user))
 }
 
 /// What was asked for, as scopes.
@@ -191,7 +191,7 @@ impl Issuer {
         };
         let rule = |before: &User| {
             let mut change = UserChange { password, ..UserChange::default() };
-            if let Some(wanted) = wanted.filter(|wanted| *wanted != held(tenant, before)) {
+            if let Some(wanted) = wanted.filter(|wanted| *wanted != among(&tenant.catalogue, &of_person(tenant, before))) {
                 let (roles, scopes) = regranted(&tenant.catalogue, &before.roles, &before.scopes, &wanted);
                 (change.roles, change.scopes) = (Some(roles), Some(scopes));
             }
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn permissions_are_the_catalogue_and_the_management_of_people_alone() {
-        let every = written(&all(&catalogue()));
+        let every = permissions(all(&catalogue()).iter(), true);
         assert_eq!(every, json!({ "MEMORY": ["READ", "WRITE"], "USERS": ["LIST", "READ", "WRITE"] }));
     }
 

@@ -193,7 +193,7 @@ pub(crate) struct VerifyOut {
     /// What may be done now.
     #[serde(skip_serializing_if = "Option::is_none")]
     scopes: Option<Vec<String>>,
-    /// The same as Cheshire Cat writes it, actions by resource, where the tenant speaks its dialect.
+    /// What of this Cheshire Cat knows, as it writes it: actions by resource, where the tenant speaks its dialect.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     permissions: Option<serde_json::Value>,
@@ -328,7 +328,7 @@ async fn decide(caller: &Caller<Verify>, issuer: &Issuer, asked: VerifyIn) -> An
     let told = question.request.told.clone();
     let decision = issuer.verify(&caller.who, question).await?;
     let limits = told.heard().into_iter().map(LimitOut::from).collect();
-    Ok(VerifyOut { limits, ..rendered(decision, id, cheshire_cat::is_spoken_by(tenant)) })
+    Ok(VerifyOut { limits, ..rendered(decision, id, tenant) })
 }
 
 fn question(asked: VerifyIn, brand: &str, tenant: &TenantEntry, request: &str) -> Answered<Question> {
@@ -436,14 +436,15 @@ pub(crate) fn told(denied: &Denied) -> (u16, String) {
     }
 }
 
-fn rendered(decision: Decision, request_id: String, is_cat: bool) -> VerifyOut {
+fn rendered(decision: Decision, request_id: String, tenant: &TenantEntry) -> VerifyOut {
+    let is_cat = cheshire_cat::is_spoken_by(tenant);
     match decision {
         Ok(Allowed { subject, username, roles, scopes, actor, key, ends }) => VerifyOut {
             allow: true,
             subject: Some(subject),
             username,
             roles: Some(roles),
-            permissions: is_cat.then(|| written(&scopes)),
+            permissions: is_cat.then(|| written(tenant, &scopes)),
             scopes: Some(scopes.to_vec()),
             actor: actor.map(ActorOut::from),
             key_id: key,
