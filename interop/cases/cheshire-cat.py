@@ -1,18 +1,25 @@
 """A tenant of the preset cheshire-cat as its clients, plugins and core use it: docs/examples/replace-cheshire-cat.sh sets it up, a
-thousand tokens are checked by PyJWT as a plugin does, and docs/examples/cheshire_cat_auth.py answers in a stand-in of the core."""
+thousand tokens are checked by PyJWT as a plugin does, docs/examples/cheshire_cat_auth.py answers in a stand-in of the core, and
+docs/examples/nginx-cheshire-cat.conf brings both under one address.
+
+needs: nginx
+needs: openssl
+"""
 
 import asyncio
 import enum
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 import types
 
 import jwt
 import requests
 
-from case import BASE, check, refuses, tampered
+from case import BASE, adapted, check, end, free_ports, nginx, refuses, tampered, until
 
 TOKENS = 1000
 TENANT = "wonderland"
@@ -81,6 +88,83 @@ check(f"{TOKENS} tokens in a row hold in PyJWT, and none is of the future", wron
 key = jwks.get_signing_key_from_jwt(token).key
 refuses("a tampered payload", jwt.InvalidSignatureError, lambda: jwt.decode(tampered(token, 1), key, algorithms=["EdDSA"]))
 refuses("the algorithm of before", jwt.InvalidAlgorithmError, lambda: jwt.decode(token, "secret", algorithms=["HS256"]))
+
+
+# One address for both: nginx with the configuration of the guide, before a Claviger that knows the host, and something that stands
+# for the core.
+class Core(http.server.BaseHTTPRequestHandler):
+    """Says what it heard."""
+
+    def answer(self):
+        said = json.dumps({"core": self.path, "user_id": self.headers["user_id"]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_):
+        pass
+
+
+behind = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Core)
+threading.Thread(target=behind.serve_forever, daemon=True).start()
+proxy, port = free_ports(2)
+HOST = "cat.example.org"
+with open(os.path.join(folder, "claviger.toml"), "w") as file:
+    print(f'trusted_proxies = ["127.0.0.1"]\n[hosts]\n"{HOST}" = "{TENANT}"', file=file)
+serve = [os.environ["BINARY"], "--config", file.name, "--data-dir", os.environ["DATA"], "serve", "--listen", f"127.0.0.1:{port}"]
+log = open(os.path.join(folder, "server.log"), "w")
+server = subprocess.Popen(serve, env={**os.environ, "CLAVIGER_PUBLIC_URL": BASE}, stdout=log, stderr=log)
+configuration = adapted(
+    "docs/examples/nginx-cheshire-cat.conf",
+    (
+        ("server 127.0.0.1:8080;", f"server 127.0.0.1:{port};"),
+        ("server 127.0.0.1:1865;", f"server 127.0.0.1:{behind.server_port};"),
+        ("listen 80;", f"listen 127.0.0.1:{proxy};"),
+        ("/var/log/nginx/cat.log", os.path.join(folder, "cat.log")),
+    ),
+)
+front, _ = nginx(configuration, log)
+
+
+def at_host(method, path, **more):
+    headers = {"Host": HOST, **more.pop("headers", {})}
+    return requests.request(method, f"http://127.0.0.1:{proxy}{path}", headers=headers, allow_redirects=False, timeout=10, **more)
+
+
+try:
+    until("nginx and its Claviger answer", lambda: at_host("GET", "/auth/login").ok)
+    token = at_host("POST", "/auth/token", json={"username": "Alice", "password": "Alice-in-w"}).json()["access_token"]
+    check("a token from the cat's own address is the tenant's", jwt.decode(token, key, algorithms=["EdDSA"])["iss"] == URL)
+    answer = at_host("GET", "/users", headers={"Authorization": f"Bearer {clients['HTTP_KEY']}"})
+    check("people are there too", [one["username"] for one in answer.json()] == ["admin", "Alice"], answer.text)
+    answer = at_host("GET", f"/users/{alice['id']}", headers={"Authorization": f"Bearer {token}"})
+    check("but not for everybody", (answer.status_code, answer.json()) == (403, INVALID), answer.text)
+    for path in ["/", "/admin/", "/auth_handler/settings", "/users-of-a-plugin", "/custom/auth/token"]:
+        answer = at_host("GET", f"{path}?x=1", headers={"user_id": "Caterpillar"})
+        check(f"the core answers at {path}", answer.json() == {"core": f"{path}?x=1", "user_id": "Caterpillar"}, answer.text)
+    page = at_host("GET", "/auth/login?referer=/admin/")
+    style = page.text.split('rel="stylesheet" href="')[1].split('"')[0]
+    check("the login page has its style", page.ok and at_host("GET", style).headers["content-type"].startswith("text/css"))
+    form = {"username": "Alice", "password": "Alice-in-w", "referer": "/admin/"}
+    answer = at_host("POST", "/auth/login", data=form, headers={"Origin": f"http://{HOST}"})
+    check("its form leads to the panel", (answer.status_code, answer.headers["location"]) == (303, "/admin/"), answer.text)
+    panel, _, attributes = answer.headers["set-cookie"].split("ccat_user_token=")[1].split(",")[0].partition(";")
+    shown = jwt.decode(panel, options={"verify_signature": False})
+    check("with the token that it reads", shown["username"] == "Alice" and shown["permissions"] == alice["permissions"])
+    check("on the whole host", "Path=/;" in attributes and "HttpOnly" not in attributes, attributes)
+    answer = at_host("POST", "/auth/login", data=form, headers={"Origin": "https://evil.test"})
+    check("a form from elsewhere signs nobody in", answer.status_code == 403 and "set-cookie" not in answer.headers, answer.text)
+    ticket = at_host("POST", "/v1/ws-tickets", headers={"Authorization": f"Bearer {token}"})
+    check("tickets are had there", ticket.status_code == 201, ticket.text)
+    at_host("GET", f"/ws?token={ticket.json()['ticket']}")
+    with open(os.path.join(folder, "cat.log")) as file:
+        written_down = file.read()
+    check("nginx writes no query down", '"GET /ws"' in written_down and "token=" not in written_down, written_down)
+finally:
+    end(front, server)
 
 
 # What the core has that a plugin stands on.

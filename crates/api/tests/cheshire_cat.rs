@@ -26,6 +26,7 @@ use people::set_cookies;
 use reqwest::{Method, StatusCode};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use support::operations::dialect_operations;
 use support::wire::send;
 use support::{Answer, Key, Options, Server, Tenant, UNTHROTTLED, basic, claims, detail, jose_header};
 
@@ -374,6 +375,17 @@ async fn scenario_33_whatever_is_no_key_for_that_door_is_403_and_without_bearer_
     let question = json!({ "access_token": theirs.pair() });
     let answer = server.with(&asker.basic()).post(&other.path("/v1/verify"), question).await.json();
     assert_eq!((&answer["allow"], &answer["status"], answer.get("permissions")), (&json!(false), &json!(401), None));
+}
+
+#[actix_web::test]
+async fn p17_whoever_guesses_at_a_key_locks_out_nobody_though_the_core_cannot_say_from_where() {
+    let server = Server::start().await;
+    let scene = Scene::of(&server).await;
+    let key = scene.http_key.split(':').next().unwrap();
+    for _ in 0..30 {
+        scene.denied(json!({ "authorization": bearer(&format!("{key}:wrong")) }), "invalid_credentials").await;
+    }
+    scene.allowed(json!({ "authorization": bearer(&scene.http_key) })).await;
 }
 
 #[actix_web::test]
@@ -863,6 +875,47 @@ async fn the_cookie_that_the_admin_panel_reads_is_set_only_where_the_tenant_says
     let token = send(token).await.json();
     let me = at_host(Method::GET, &format!("/users/{}", scene.admin));
     assert_refused(&send(me.header("Authorization", bearer(token["access_token"].as_str().unwrap()))).await, "a user");
+}
+
+#[actix_web::test]
+async fn scenario_70_whatever_these_routes_answer_is_in_the_document_and_nothing_else_is() {
+    let server = Server::start_with(Options { throttle: UNTHROTTLED, ..Options::default() }).await;
+    let scene = Scene::with(&server, "cat", json!({ "login_throttle": { "failures": 1000 } })).await;
+    let admin = bearer(&scene.token("admin").await);
+    let operations: Vec<_> = dialect_operations().into_iter().filter(|one| one.id.starts_with("cheshireCat")).collect();
+    assert_eq!(operations.len(), 9);
+    for operation in operations {
+        let described = operation.document["responses"].as_object().unwrap();
+        assert!(["401", "415", "422", "429"].iter().all(|status| !described.contains_key(*status)), "{}", operation.id);
+        let paths = ["cat", "nowhere"].map(|slug| operation.path_of_nothing(slug));
+        let wrong_query = format!("{}?limit=x&skip=x", paths[0]);
+        for path in paths.iter().chain([&wrong_query]) {
+            for header in ["Bearer abcd.efgh", admin.as_str()] {
+                let caller = server.with(header);
+                let request = || caller.request(operation.method.clone(), path);
+                let with_body = |kind: &'static str, body: String| request().header("Content-Type", kind).body(body);
+                let mut requests = vec![operation.request(&caller, path)];
+                if operation.body.is_some() {
+                    requests.extend([
+                        request(),
+                        with_body("text/plain", "{}".into()),
+                        with_body("application/json", "{".into()),
+                        with_body("application/json", "x".repeat(70_000)),
+                        with_body("application/json", r#"{"username":"nobody","password":"wrong"}"#.into()),
+                        with_body("application/x-www-form-urlencoded", "username=nobody&password=wrong".into()),
+                        with_body("application/x-www-form-urlencoded", "password=a&password=b".into()),
+                    ]);
+                }
+                for answer in join_all(requests.into_iter().map(send)).await {
+                    let at = format!("{} {}: {}", operation.id, answer.status, answer.text);
+                    assert!(!answer.status.is_server_error(), "{at}");
+                    let said = described.get(answer.status.as_str()).unwrap_or_else(|| panic!("{at}"));
+                    let kind = answer.header("content-type").split(';').next().unwrap().to_owned();
+                    assert!(answer.text.is_empty() || said["content"].get(&kind).is_some(), "{kind} {at}");
+                }
+            }
+        }
+    }
 }
 
 #[actix_web::test]

@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::{Dialect, Speaks};
 use crate::body::{Asked, Body, FormBody};
 use crate::border::MappedHost;
-use crate::caller::request_info;
+use crate::caller::{request_info, require};
 use crate::cookies::from_here;
 use crate::credentials;
 use crate::login_page::{Place, safe_target};
@@ -98,7 +98,7 @@ fn listed(answer: &Answer) -> (&'static str, String) {
     ("application/json", json!({ "error": [error] }).to_string())
 }
 
-/// What it answers where we answer otherwise.
+/// What it answers where we answer otherwise. What is too much, or broke, is no answer of its own.
 fn said(answer: Answer) -> Answer {
     let (status, written): (_, Written) = match answer.status() {
         StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => (StatusCode::FORBIDDEN, invalid_credentials),
@@ -107,7 +107,8 @@ fn said(answer: Answer) -> Answer {
         StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::UNPROCESSABLE_ENTITY => {
             (StatusCode::BAD_REQUEST, listed)
         }
-        status => (status, in_words),
+        StatusCode::FORBIDDEN => (StatusCode::FORBIDDEN, in_words),
+        _ => return answer,
     };
     answer.in_dialect(status, written)
 }
@@ -135,11 +136,7 @@ async fn caller(req: &HttpRequest, issuer: &Issuer, tenant: &Arc<TenantEntry>, s
     let lenient = tenant.settings.lenient_bearer;
     let presented = credentials::bearer_or_pair(req, &issuer.settings().brand, lenient).ok_or(Refusal::Unauthenticated)?;
     let caller = issuer.authenticate_as_usual(Some(tenant), presented, request_info(req)).await?;
-    if let Err(refusal) = caller.require(scope) {
-        let operation = format!("operation:{} {}", req.method(), req.match_pattern().unwrap_or_default());
-        issuer.refuse_access(&caller, scope, &operation).await?;
-        return Err(refusal.into());
-    }
+    require(req, issuer, &caller, scope).await?;
     match caller.acting {
         Some(_) => Err(Refusal::ActingForAnother.into()),
         None => Ok(caller),
