@@ -39,6 +39,7 @@ pub(crate) trait Permission: 'static {
 pub(crate) struct ForWebSocket;
 impl Permission for ForWebSocket {
     const SCOPE: Option<&'static str> = None;
+    const USUAL: bool = true;
     const TRANSPORT: Transport = Transport::Ws;
 }
 
@@ -137,12 +138,8 @@ impl<P: Permission> FromRequest for Caller<P> {
             if tenant.is_none() {
                 traces::is_about(who.tenant().tenant.id);
             }
-            if let Some(scope) = P::SCOPE
-                && let Err(refusal) = who.require(scope)
-            {
-                let operation = format!("operation:{} {}", req.method(), req.match_pattern().unwrap_or_default());
-                issuer.refuse_access(&who, scope, &operation).await?;
-                return Err(refusal.into());
+            if let Some(scope) = P::SCOPE {
+                require(&req, &issuer, &who, scope).await?;
             }
             if P::PERSON {
                 who.person()?;
@@ -156,6 +153,14 @@ impl<P: Permission> FromRequest for Caller<P> {
             Ok(Self { who, permission: PhantomData })
         })
     }
+}
+
+/// Refuses who does not hold the scope, and writes that down.
+pub(crate) async fn require(req: &HttpRequest, issuer: &Issuer, who: &caller::Caller, scope: &str) -> Result<(), Answer> {
+    let Err(refusal) = who.require(scope) else { return Ok(()) };
+    let operation = format!("operation:{} {}", req.method(), req.match_pattern().unwrap_or_default());
+    issuer.refuse_access(who, scope, &operation).await?;
+    Err(refusal.into())
 }
 
 /// Whom the browser's cookie stands for. Requests that change something count only if they come from our own pages.

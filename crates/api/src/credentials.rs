@@ -27,6 +27,24 @@ pub(crate) fn presented(req: &HttpRequest, brand: &str) -> Option<Presented> {
     with_scheme(value, "basic").map(|encoded| Presented::Pair(basic(encoded, brand)))
 }
 
+/// As [`presented`], where a key and its secret may also stand where a token does. Where the tenant takes them so, either may come
+/// without a scheme, or in the header `access_token`.
+pub(crate) fn bearer_or_pair(req: &HttpRequest, brand: &str, lenient: bool) -> Option<Presented> {
+    let text = |name: &str| req.headers().get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty());
+    let shown = match text(header::AUTHORIZATION.as_str()) {
+        Some(value) => match with_scheme(value, "bearer") {
+            Some(bearer) => bearer,
+            None if lenient && with_scheme(value, "basic").is_none() => lenient_token(value).unwrap_or(value),
+            None => return presented(req, brand),
+        },
+        None => text("access_token").filter(|_| lenient)?,
+    };
+    Some(match AppKeyCredential::parse(shown, brand) {
+        Some(pair) => Presented::Pair(Some(pair)),
+        None => Presented::Token(shown.to_owned()),
+    })
+}
+
 /// As [`presented`], where the tenant takes a token also after `Bearer:` or without any scheme.
 pub(crate) fn presented_leniently(req: &HttpRequest, brand: &str) -> Option<Presented> {
     presented(req, brand).or_else(|| {

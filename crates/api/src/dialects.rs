@@ -4,6 +4,7 @@
 //!
 //! They take tokens of the tenant's usual audience as well as our own ([`caller_as_usual`]); our management never does.
 
+pub(crate) mod cheshire_cat;
 pub(crate) mod clustercockpit;
 mod howler;
 
@@ -25,6 +26,7 @@ use crate::problem::{Answer, Answered};
 
 /// What the dialects serve, under `/t/{tenant}` and on hosts that stand for a tenant.
 pub(crate) fn dialect_routes(routes: &mut ServiceConfig<'_>) {
+    cheshire_cat::routes(routes);
     clustercockpit::routes(routes);
     howler::routes(routes);
 }

@@ -136,10 +136,10 @@ impl Place {
         self.with_form(issuer, req, |token| {
             let page = LoginPage {
                 tenant_name: self.name(),
-                base: &self.base,
+                action: &format!("{}/login", self.base),
                 username: shown.username,
                 token,
-                return_to: shown.return_to,
+                target: shown.return_to.map(|target| ("return_to", target)),
                 problem: shown.problem,
                 connections,
             };

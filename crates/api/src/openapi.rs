@@ -132,6 +132,8 @@ fn add_common_errors(operation: &mut Value) {
     };
     let (query, path) = (parameter_in("query"), parameter_in("path"));
     let required_body = operation.pointer("/requestBody/required").is_some_and(|required| required == true);
+    // Cheshire Cat says all of this with 400 and 403, which its handlers describe.
+    let says_less = operation.get("operationId").and_then(Value::as_str).is_some_and(|id| id.starts_with("cheshireCat"));
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     let mut common = vec![
         ("414", "The path and query are longer than 8 KiB"),
@@ -164,6 +166,7 @@ fn add_common_errors(operation: &mut Value) {
     if required_body {
         common.push(("415", "The body is of another type than this takes"));
     }
+    common.retain(|(status, _)| !(says_less && ["401", "415", "422", "429"].contains(status)));
     for (status, description) in common.into_iter().rev() {
         let problem = json!({
             "description": description,

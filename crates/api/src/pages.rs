@@ -33,14 +33,14 @@ pub(crate) const REFERRER_POLICY: &str = "same-origin";
 pub(crate) struct LoginPage<'a> {
     /// The tenant's name for people.
     pub(crate) tenant_name: &'a str,
-    /// `/t/{slug}`.
-    pub(crate) base: &'a str,
+    /// Where the form is sent: a path of our own.
+    pub(crate) action: &'a str,
     /// What was typed before; empty at first.
     pub(crate) username: &'a str,
-    /// The token against forged forms, sent back as `csrf`.
+    /// The token against forged forms, sent back as `csrf`; empty where the form has none.
     pub(crate) token: &'a str,
-    /// Where to go afterwards, sent back as it is: judged when it is used.
-    pub(crate) return_to: Option<&'a str>,
+    /// Where to go afterwards, and what the form calls it. Sent back as it is: judged when it is used.
+    pub(crate) target: Option<(&'a str, &'a str)>,
     /// Why the attempt before did not succeed.
     pub(crate) problem: Option<&'a str>,
     /// Other ways to sign in: where each begins, a path of our own, and what it is called.

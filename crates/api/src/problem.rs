@@ -174,6 +174,11 @@ impl Answer {
         &self.detail
     }
 
+    /// The field that is wrong, where one is.
+    pub(crate) fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
     /// Seconds after which it makes sense to try again.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         self.retry_after

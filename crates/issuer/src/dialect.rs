@@ -29,7 +29,12 @@ pub struct Dialects {
 /// Cheshire Cat's dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CheshireCat {}
+pub struct CheshireCat {
+    /// Whether its login page leaves the token in a cookie that scripts can read, as its admin panel wants; else it begins a
+    /// browser session.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub panel_cookie: bool,
+}
 
 /// Howler's dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ pub mod bench;
 pub mod budget;
 pub mod caller;
 mod checked_token;
+pub mod cheshire_cat;
 pub mod clock;
 pub mod clustercockpit;
 pub mod connection;

@@ -186,6 +186,11 @@ impl Catalogue {
         resources
     }
 
+    /// Every scope, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.scopes.iter().map(String::as_str)
+    }
+
     /// Whether the name is in the catalogue, or is one of our own management.
     pub(crate) fn knows(&self, scope: &str) -> bool {
         self.scopes.contains(scope) || MANAGEMENT.contains(&scope)

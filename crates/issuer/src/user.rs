@@ -1,6 +1,7 @@
 //! People: made, disabled, ended. Login stands elsewhere.
 
 use claviger_store::id::{Owner, TenantId, UserId};
+use claviger_store::password::PasswordHash;
 use claviger_store::token_family::EndedBy;
 use claviger_store::user::{EMAIL_TAKEN, ID_TAKEN, LOOK_TAKEN, USERNAME_TAKEN, User};
 use secrecy::SecretString;
@@ -10,7 +11,7 @@ use crate::account::end_logins;
 use crate::attribute::{Attributes, changed};
 use crate::audit::{Actor, append};
 use crate::directory::TenantEntry;
-use crate::grant::{checked_scopes, to_person};
+use crate::grant::{check_not_above, checked_scopes, to_person};
 use crate::password::imported;
 use crate::role::checked_roles;
 use crate::username::Username;
@@ -58,6 +59,8 @@ pub struct UserChange {
     pub attributes: Option<Attributes>,
     /// Whether the person may act.
     pub disabled: Option<bool>,
+    /// What is kept of a new password, which was judged. All of the person's logins end.
+    pub password: Option<PasswordHash>,
 }
 
 /// In lower case, if it has the shape of an address. Whether it is one, only a message can tell.
@@ -225,7 +228,7 @@ impl Issuer {
             return Err(Refusal::NotFound.into());
         }
         let before = scoped.user(id).await?.ok_or(Refusal::NotFound)?;
-        let UserChange { email, roles, scopes, attributes, disabled } = rule(&before)?;
+        let UserChange { email, roles, scopes, attributes, disabled, password } = rule(&before)?;
         let roles = roles.as_deref().map(checked_roles).transpose()?;
         let scopes = scopes.as_deref().map(checked_scopes).transpose()?;
         let email = email.map(|email| email.as_deref().map(normal_email).transpose()).transpose()?;
@@ -258,12 +261,18 @@ impl Issuer {
                 .collect();
             deeds.push(actor.did("user.update", &target, json!({ "changed": changed, "roles": roles, "scopes": scopes }), now));
         }
+        if let Some(hash) = password {
+            check_not_above(&entry, actor, &before)?;
+            scoped.set_password(id, &hash, now, &actor.name).await?;
+            families.extend(end_logins(&mut scoped, id, now, &actor.name, EndedBy::Password).await?);
+            deeds.push(actor.did("user.password_set", &target, json!({}), now));
+        }
         if let Some(disabled) = disabled
             && scoped.set_user_disabled(id, disabled.then_some((now, actor.name.as_str()))).await?
         {
             deeds.push(actor.did(if disabled { "user.disable" } else { "user.enable" }, &target, json!({}), now));
             if disabled {
-                families = end_logins(&mut scoped, id, now, &actor.name, EndedBy::Disabled).await?;
+                families.extend(end_logins(&mut scoped, id, now, &actor.name, EndedBy::Disabled).await?);
                 families.extend(scoped.end_families_of_keys(Owner::User(id), now, &actor.name).await?);
             }
         }

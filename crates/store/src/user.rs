@@ -179,6 +179,27 @@ impl TenantTx<'_> {
         .collect()
     }
 
+    /// Users that are not deleted, oldest first, without the first `skip` of them.
+    pub async fn skip_users(&mut self, skip: u32, limit: u16) -> Result<Vec<User>, StoreError> {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, attributes, created_at,
+                      disabled_at, disabled_by, deleted_at, deleted_by
+                 FROM users
+                WHERE tenant_id = $1 AND deleted_at IS NULL
+                ORDER BY created_at, id
+                LIMIT $2 OFFSET $3"#,
+            self.tenant.0,
+            i64::from(limit),
+            i64::from(skip)
+        )
+        .fetch_all(&mut *self.connection)
+        .await?
+        .into_iter()
+        .map(User::try_from)
+        .collect()
+    }
+
     /// The login names of these people, deleted ones too.
     pub async fn usernames(&mut self, ids: &[UserId]) -> Result<Vec<(UserId, String)>, StoreError> {
         let rows = sqlx::query!(

@@ -11,6 +11,7 @@ use claviger_issuer::audit::Actor;
 use claviger_issuer::key::{BulkRevocation, HashedPair, ImportedPair, KeyChange, KeyOrder};
 use claviger_issuer::limits::KeyLimits;
 use claviger_issuer::scope::MANAGEMENT;
+use claviger_issuer::verify::Transport;
 use claviger_store::id::{KeyId, Owner, TenantId};
 use secrecy::SecretString;
 
@@ -19,6 +20,7 @@ use super::output::Format;
 use super::{app, user};
 use crate::config::Config;
 use crate::v1::keys::{KeyView, MadeKeyView};
+use crate::v1::verify::TransportIn;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -116,6 +118,9 @@ pub(super) struct Rights {
     /// A network or address that it may be used from; may be given again
     #[arg(long = "allow-ip", value_name = "NETWORK")]
     allowed_ips: Vec<String>,
+    /// How it may be used where a service asks: http or ws; may be given again [default: both]
+    #[arg(long = "transport", value_name = "TRANSPORT", value_enum)]
+    transports: Vec<TransportIn>,
     /// Seconds that its tokens live
     #[arg(long, value_name = "SECONDS")]
     token_lifetime: Option<i32>,
@@ -266,6 +271,7 @@ impl Rights {
             admin,
             expires,
             allowed_ips,
+            transports,
             token_lifetime,
             refresh,
         } = self;
@@ -277,7 +283,8 @@ impl Rights {
             Some("never") => Some(None),
             Some(when) => Some(Some(end(when, now)?)),
         };
-        let limits = KeyLimits { allowed_ips: KeyLimits::networks(&allowed_ips)?, ..KeyLimits::default() };
+        let transports = transports.into_iter().map(Transport::from).collect();
+        let limits = KeyLimits { allowed_ips: KeyLimits::networks(&allowed_ips)?, transports, ..KeyLimits::default() };
         let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
         let acting = ActingRule { act_as: some(act_as), act_as_default, agents: some(agents) };
         let name = name.unwrap_or(owner_name);

@@ -24,7 +24,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{Dialect, Speaks, caller_as_usual};
 use crate::body::{AnyForm, Asked};
 use crate::border::MappedHost;
-use crate::caller::request_info;
+use crate::caller::{request_info, require};
 use crate::cookies::{Cookies, from_here};
 use crate::login_page::{LoginForm, Place, Shown, safe_target};
 use crate::pages::{MessagePage, respond};
@@ -190,11 +190,7 @@ async fn caller(req: &HttpRequest, issuer: &Issuer, tenant: &Arc<TenantEntry>) -
 /// An admin, who manages people.
 async fn admin(req: &HttpRequest, issuer: &Issuer, tenant: &Arc<TenantEntry>, refused: &str) -> Answered<Caller> {
     let caller = caller(req, issuer, tenant).await?;
-    if let Err(refusal) = caller.require(ADMINISTERS) {
-        let operation = format!("operation:{} {}", req.method(), req.match_pattern().unwrap_or_default());
-        issuer.refuse_access(&caller, ADMINISTERS, &operation).await?;
-        return Err(admins_only(refusal.into(), refused));
-    }
+    require(req, issuer, &caller, ADMINISTERS).await.map_err(|answer| admins_only(answer, refused))?;
     Ok(caller)
 }
 

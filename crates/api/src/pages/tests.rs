@@ -20,9 +20,10 @@ fn pages(text: &str) -> Vec<(&'static str, String)> {
         last_used: time.into(),
         current,
     };
-    let login = |username, return_to, problem| {
+    let login = |username, target: Option<_>, problem| {
         let connections = vec![("/t/acme/login/corp".to_owned(), text.to_owned())];
-        render(&LoginPage { tenant_name: text, base: "/t/acme", username, token: text, return_to, problem, connections }).unwrap()
+        let (action, target) = ("/t/acme/login", target.map(|target| ("return_to", target)));
+        render(&LoginPage { tenant_name: text, action, username, token: text, target, problem, connections }).unwrap()
     };
     let way = |known_as: Option<&str>| WayLine {
         name: "corp".to_owned(),
@@ -163,10 +164,10 @@ fn what_was_typed_and_the_return_target_come_back_unchanged() {
     let typed = |text: &str| {
         let page = LoginPage {
             tenant_name: "Acme",
-            base: "/t/acme",
+            action: "/t/acme/login",
             username: text,
             token: "t",
-            return_to: Some(text),
+            target: Some(("return_to", text)),
             problem: Some("Wrong."),
             connections: Vec::new(),
         };
@@ -243,7 +244,7 @@ fn the_field_that_is_needed_has_the_focus_and_refers_to_the_problem() {
     let focus = |username, problem| {
         let connections = Vec::new();
         let page =
-            LoginPage { tenant_name: "Acme", base: "/t/acme", username, token: "t", return_to: None, problem, connections };
+            LoginPage { tenant_name: "Acme", action: "/t/acme/login", username, token: "t", target: None, problem, connections };
         let tags = tags(&render(&page).unwrap());
         let focused = tags.iter().find(|tag| tag.get("autofocus").is_some()).unwrap();
         let described = tags.iter().filter(|tag| tag.get("aria-describedby").is_some()).count();

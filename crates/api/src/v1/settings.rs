@@ -114,8 +114,8 @@ pub(crate) struct SettingsIn {
 pub(crate) struct DialectsIn {
     /// Cheshire Cat's.
     #[serde(default)]
-    #[schema(value_type = Option<NoOptionsIn>)]
-    cheshire_cat: Option<Object<NoOptionsIn>>,
+    #[schema(value_type = Option<CheshireCatIn>)]
+    cheshire_cat: Option<Object<CheshireCatIn>>,
     /// ClusterCockpit's.
     #[serde(default)]
     #[schema(value_type = Option<ClusterCockpitIn>)]
@@ -126,10 +126,15 @@ pub(crate) struct DialectsIn {
     howler: Option<Object<HowlerIn>>,
 }
 
-/// A dialect that takes no options.
+/// Cheshire Cat's dialect.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NoOptionsIn {}
+pub(crate) struct CheshireCatIn {
+    /// Whether its login page leaves the token in the cookie `ccat_user_token`, which scripts can read, as its admin panel
+    /// wants; false if absent: then the login is a browser session.
+    #[serde(default)]
+    panel_cookie: bool,
+}
 
 /// Howler's dialect.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -176,7 +181,7 @@ impl From<Object<DialectsIn>> for Dialects {
     fn from(Object(dialects): Object<DialectsIn>) -> Self {
         let DialectsIn { cheshire_cat, clustercockpit, howler } = dialects;
         Self {
-            cheshire_cat: cheshire_cat.map(|Object(NoOptionsIn {})| CheshireCat {}),
+            cheshire_cat: cheshire_cat.map(|Object(CheshireCatIn { panel_cookie })| CheshireCat { panel_cookie }),
             clustercockpit: clustercockpit.map(|Object(ClusterCockpitIn { cross_login })| ClusterCockpit {
                 cross_login: cross_login.into_iter().map(|(name, client)| (name, client.into())).collect(),
             }),

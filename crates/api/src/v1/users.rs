@@ -179,7 +179,7 @@ pub(crate) async fn change(
     body: Body<UserChangeIn>,
 ) -> Answered<Json<UserView>> {
     let UserChangeIn { email, roles, scopes, attributes, disabled } = body.take()?;
-    let change = UserChange { email, roles, scopes, attributes, disabled };
+    let change = UserChange { email, roles, scopes, attributes, disabled, password: None };
     Ok(Json(issuer.change_user(caller.tenant(), &caller.actor(), path.id()?, change).await?.into()))
 }
 

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use claviger_issuer::acting::Acting;
 use claviger_issuer::app_token::AppToken;
 use claviger_issuer::budget::Remaining;
+use claviger_issuer::cheshire_cat::{scope_of, written};
 use claviger_issuer::requirement::{Missing, Requirement, RolesNeeded, ScopesNeeded};
 use claviger_issuer::secret::AppKeyCredential;
 use claviger_issuer::settings::RequestInfo;
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 use crate::body::{Body, Object};
 use crate::caller::{Caller, Verify};
 use crate::credentials::{lenient_token, with_scheme};
+use crate::dialects::cheshire_cat;
 use crate::problem::{Answer, Answered};
 
 /// Most questions of one batch.
@@ -40,6 +42,10 @@ pub(crate) struct VerifyIn {
     /// The caller's `X-Auth-Token` header, as it came: a token, read before `authorization`, which is then not looked at.
     #[schema(value_type = Option<String>)]
     x_auth_token: Option<SecretString>,
+    /// The caller's `access_token` header, as it came: Cheshire Cat's, which it has given up. Read where the tenant speaks its
+    /// dialect and takes credentials leniently, and no `authorization` came.
+    #[schema(value_type = Option<String>)]
+    access_token: Option<SecretString>,
     /// The caller's `X-Impersonating` header, as it came: `Basic` with `USER:KEY:SECRET` of a key that lets it act for USER.
     #[schema(value_type = Option<String>)]
     x_impersonating: Option<SecretString>,
@@ -67,7 +73,7 @@ pub(crate) struct VerifyIn {
 }
 
 /// How the resource was asked for.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TransportIn {
     #[default]
@@ -105,7 +111,8 @@ pub(crate) struct RequireIn {
     #[serde(default)]
     #[schema(value_type = Option<RolesIn>)]
     roles: Option<Object<RolesIn>>,
-    /// One scope, as `resource:action`: short for `scopes.all` of it alone.
+    /// One scope, as `resource:action`: short for `scopes.all` of it alone. Where the tenant speaks Cheshire Cat's dialect, also
+    /// as `RESOURCE:ACTION`.
     #[schema(example = "events:read")]
     permission: Option<String>,
     /// Letters of the tenant's usual audience, as its tokens' `priv` writes them: at least one of these; empty asks for nothing.
@@ -194,6 +201,10 @@ pub(crate) struct VerifyOut {
     /// The same in the letters of the tenant's usual audience, where it has any.
     #[serde(rename = "priv", skip_serializing_if = "Option::is_none")]
     privileges: Option<Vec<String>>,
+    /// What of this Cheshire Cat knows, as it writes it: actions by resource, where the tenant speaks its dialect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    permissions: Option<serde_json::Value>,
     /// Who acts, where that is not the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<ActorOut>,
@@ -320,22 +331,43 @@ pub(crate) async fn batch(
 
 async fn decide(caller: &Caller<Verify>, issuer: &Issuer, asked: VerifyIn) -> Answered<VerifyOut> {
     let id = caller.who.request.id.clone();
-    let lenient = caller.who.tenant().settings.lenient_bearer;
-    let question = question(asked, &issuer.settings().brand, lenient, &id)?;
+    let tenant = caller.who.tenant();
+    let question = question(asked, &issuer.settings().brand, tenant, &id)?;
     let told = question.request.told.clone();
     let decision = issuer.verify(&caller.who, question).await?;
     let limits = told.heard().into_iter().map(LimitOut::from).collect();
-    Ok(VerifyOut { limits, ..rendered(decision, caller.who.tenant(), id) })
+    Ok(VerifyOut { limits, ..rendered(decision, tenant, id) })
 }
 
-fn question(asked: VerifyIn, brand: &str, lenient: bool, request: &str) -> Answered<Question> {
-    let VerifyIn { authorization, x_auth_token, x_impersonating, token, user_id, transport, origin, ip, audience, require } =
-        asked;
+fn question(asked: VerifyIn, brand: &str, tenant: &TenantEntry, request: &str) -> Answered<Question> {
+    let VerifyIn {
+        authorization,
+        x_auth_token,
+        access_token,
+        x_impersonating,
+        token,
+        user_id,
+        transport,
+        origin,
+        ip,
+        audience,
+        require,
+    } = asked;
+    let (lenient, is_cat) = (tenant.settings.lenient_bearer, cheshire_cat::is_spoken_by(tenant));
+    // Its core takes nothing without a scheme, unless it always did.
+    let (authorization, no_scheme) = match is_cat {
+        true => (authorization.or(access_token.filter(|_| lenient)), !lenient),
+        false => (authorization, false),
+    };
+    let is_bare = |text: &SecretString| !text.expose_secret().trim().contains(' ');
     let x_auth_token = x_auth_token.filter(|token| !token.expose_secret().is_empty());
     let RequireIn { scopes, roles, permission, privileges, policy, mut policies } =
         require.map(|Object(require)| require).unwrap_or_default();
     let mut scopes = scopes.map(ScopesNeeded::from).unwrap_or_default();
-    scopes.all.extend(permission);
+    scopes.all.extend(permission.map(|permission| match is_cat {
+        true => scope_of(tenant, permission),
+        false => permission,
+    }));
     policies.extend(policy);
     if policies.len() > 10 {
         return Err(Answer::unprocessable("policies", "A question names at most 10 policies."));
@@ -346,7 +378,10 @@ fn question(asked: VerifyIn, brand: &str, lenient: bool, request: &str) -> Answe
     Ok(Question {
         authorization: match x_auth_token {
             Some(token) => Some(Shown::Token(token.expose_secret().trim().to_owned())),
-            None => authorization.map(|text| shown(&text, brand, lenient)),
+            None => authorization.map(|text| match no_scheme && is_bare(&text) {
+                true => Shown::Unreadable,
+                false => shown(&text, brand, lenient),
+            }),
         },
         impersonating: x_impersonating.map(|text| basic(&text)),
         token,
@@ -417,6 +452,7 @@ pub(crate) fn told(denied: &Denied) -> (u16, String) {
 }
 
 fn rendered(decision: Decision, tenant: &TenantEntry, request_id: String) -> VerifyOut {
+    let is_cat = cheshire_cat::is_spoken_by(tenant);
     match decision {
         Ok(Allowed { subject, username, roles, scopes, actor, key, ends }) => VerifyOut {
             allow: true,
@@ -424,6 +460,7 @@ fn rendered(decision: Decision, tenant: &TenantEntry, request_id: String) -> Ver
             username,
             roles: Some(roles),
             privileges: tenant.privileges(&scopes),
+            permissions: is_cat.then(|| written(tenant, &scopes)),
             scopes: Some(scopes.to_vec()),
             actor: actor.map(ActorOut::from),
             key_id: key,
@@ -432,7 +469,7 @@ fn rendered(decision: Decision, tenant: &TenantEntry, request_id: String) -> Ver
             ..VerifyOut::default()
         },
         Err(denied) => {
-            let (status, error) = told(&denied);
+            let (status, error) = if is_cat { cheshire_cat::told(&denied) } else { told(&denied) };
             let missing = match &denied {
                 Denied::Missing(missing) | Denied::Policy { missing, .. } => match missing {
                     Missing::Scopes(names) | Missing::Roles(names) => Some(names.clone()),
