@@ -123,6 +123,7 @@ fn refused(tenant: &TenantEntry, denied: &Denied, invalid: &str) -> Answer {
         Denied::UsedUp { reason, retry_after } => Refusal::UsedUp { reason, retry_after: *retry_after }.into(),
         Denied::NoCredential => Answer::unauthorized(denied.word(), "No Authorization header present"),
         Denied::Invalid => Answer::unauthorized(denied.word(), invalid),
+        Denied::Malformed(_) => Answer::bad_request("Not a valid authentication type for impersonation."),
         Denied::Token(_) => Answer::unauthorized(denied.word(), "Invalid token"),
         Denied::KeyLimit(_) | Denied::Missing(_) => {
             Answer::new(StatusCode::FORBIDDEN, denied.word(), "You do not have access to this API.")
@@ -651,7 +652,7 @@ pub(crate) async fn make_key(
             Letters::List(list) => list,
         };
         let expires_at = match expiry_date {
-            Some(text) => Some(time(&text).ok_or_else(|| Answer::bad_request("The expiry date is no time in ISO 8601."))?),
+            Some(text) => Some(time(&text).ok_or_else(|| Answer::bad_request("Invalid expiry date format: it is no time in ISO 8601, as 2030-01-31T12:00:00Z is."))?),
             None => None,
         };
         // One that a token of a provider's login made may not outlive it, where the tenant says so.
