@@ -151,7 +151,11 @@ impl Issuer {
                         import: None,
                     };
                     let pair = HashedPair { key, hash };
-                    self.import_hashed_key_in(&mut scoped, tenant, actor, order, pair, now, &mut deeds).await?;
+                    let made = self.import_hashed_key_in(&mut scoped, tenant, actor, order, pair, now, &mut deeds).await;
+                    made.map_err(|failure| match failure {
+                        Failure::Refusal(refusal) => Refusal::Conflict(format!("the key `{name}`: {refusal}")).into(),
+                        fault @ Failure::Fault(_) => fault,
+                    })?;
                     settled.keys_made.push(name);
                 }
             }

@@ -229,19 +229,25 @@ fn text(report: &Report) -> String {
     .concat()
 }
 
-/// Who and what was in the file before, and where: twins within it, which a dry run would not find in the database.
+/// Who and what was in the file before, and where: twins within it.
 #[derive(Default)]
-pub(super) struct Seen(BTreeMap<String, String>);
+pub(super) struct Seen(BTreeMap<(&'static str, String), String>);
 
 impl Seen {
-    /// What everybody has alone.
-    fn of(newcomer: &Newcomer) -> Vec<(&'static str, String)> {
+    /// What nobody has besides, but for the name.
+    fn own(newcomer: &Newcomer) -> Vec<(&'static str, String)> {
         let person = &newcomer.person;
-        let name = ("username", person.username.to_lowercase());
         let id = person.id.map(|id| ("id", id.to_string()));
         let email = person.email.as_ref().map(|email| ("e-mail address", email.trim().to_lowercase()));
         let keys = newcomer.keys.iter().filter_map(|key| Some(("key", key.id.clone()?)));
-        std::iter::once(name).chain(id).chain(email).chain(keys).collect()
+        id.into_iter().chain(email).chain(keys).collect()
+    }
+
+    fn check(&self, own: &[(&'static str, String)]) -> Result<(), String> {
+        match own.iter().find_map(|one| self.0.get(one).map(|before| (one.0, before))) {
+            Some((what, before)) => Err(format!("has the {what} of {before}")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -254,19 +260,23 @@ pub(super) async fn settle(
     seen: &mut Seen,
     place: &str,
 ) -> anyhow::Result<Result<Settled, String>> {
-    let own = Seen::of(&newcomer);
-    let twin = own.iter().find_map(|(what, value)| seen.0.get(&format!("{what} {value}")).map(|before| (what, before)));
-    if let Some((what, before)) = twin {
-        return Ok(Err(format!("has the {what} of {before}")));
+    let name = ("username", newcomer.person.username.to_lowercase());
+    // Whoever is there already is taken for the same person: within one file, that is a mistake.
+    if let Err(why) = seen.check(std::slice::from_ref(&name)) {
+        return Ok(Err(why));
     }
-    match issuer.take_in(tenant, &Actor::operator(), newcomer, dry_run).await {
-        Ok(settled) => {
-            seen.0.extend(own.into_iter().map(|(what, value)| (format!("{what} {value}"), place.to_owned())));
-            Ok(Ok(settled))
-        }
-        Err(Failure::Refusal(refusal)) => Ok(Err(refusal.to_string())),
-        Err(failure) => Err(failure.into()),
+    let own = Seen::own(&newcomer);
+    let settled = match issuer.take_in(tenant, &Actor::operator(), newcomer, dry_run).await {
+        Ok(settled) => settled,
+        Err(Failure::Refusal(refusal)) => return Ok(Err(refusal.to_string())),
+        Err(failure) => return Err(failure.into()),
+    };
+    // What the database has not seen in a dry run.
+    if dry_run && let Err(why) = seen.check(&own) {
+        return Ok(Err(why));
     }
+    seen.0.extend(std::iter::once(name).chain(own).map(|one| (one, place.to_owned())));
+    Ok(Ok(settled))
 }
 
 /// A record before it is read: under its name, if the file is a map.

@@ -42,13 +42,15 @@ struct Key {
     agents: Option<Vec<String>>,
 }
 
+/// What makes a key one for others: `I`. There it is a letter, here it is its agents.
+const LENT: &str = "I";
+
 /// The scope of a letter.
 fn scope(letter: &str) -> Option<&'static str> {
     Some(match letter {
         "R" => "howler:read",
         "W" => "howler:write",
         "E" => "howler:extended",
-        "I" => "howler:impersonate",
         _ => return None,
     })
 }
@@ -85,19 +87,21 @@ pub(super) fn parse(place: &str, record: &Record<'_>, now: DateTime<Utc>) -> Par
     Parsed { name: uname, newcomer: Ok(Newcomer { person, keys }), notes }
 }
 
-/// A key with the letter `I` is good for its agents and for nothing else, so it is one here; `None` has ended.
+/// `None` has ended.
 fn read(name: String, key: Key, now: DateTime<Utc>) -> Result<Option<NewcomerKey>, String> {
     let Key { acl, password, expiry_date, agents } = key;
     if expiry_date.is_some_and(|end| end <= now) {
         return Ok(None);
     }
-    let scopes = acl.iter().map(|letter| scope(letter).map(str::to_owned).ok_or_else(|| format!("has the unknown letter `{letter}`")));
+    let letters = acl.iter().filter(|letter| *letter != LENT);
+    let scopes = letters.map(|letter| scope(letter).map(str::to_owned).ok_or_else(|| format!("has the unknown letter `{letter}`")));
     let scopes = scopes.collect::<Result<Vec<String>, String>>()?;
-    let agents = match acl.iter().any(|letter| letter == "I") {
+    // Without the letter, agents say nothing there.
+    let agents = match acl.iter().any(|letter| letter == LENT) {
         false => None,
         true => match agents {
             Some(agents) if !agents.is_empty() => Some(agents),
-            _ => return Err("lets somebody act for its owner, and names nobody".into()),
+            _ => return Err("lets others act for its owner, and names nobody".into()),
         },
     };
     let hash = SecretString::from(password);
