@@ -74,6 +74,8 @@ struct TenantRecord {
     presets: Value,
     created_at: DateTime<Utc>,
     disabled: Option<Deed>,
+    /// The number of the newest revocation.
+    revoked: i64,
     seal: Option<SealRecord>,
 }
 
@@ -279,6 +281,7 @@ struct TokenRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RevocationRecord {
+    seq: i64,
     stops: String,
     id: String,
     before: Option<DateTime<Utc>>,

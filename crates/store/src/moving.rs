@@ -395,20 +395,24 @@ impl TenantTx<'_> {
         Ok(())
     }
 
-    /// Keeps what was revoked, in this order. The tenant must have no revocations yet.
-    pub async fn keep_revocations(&mut self, revocations: &[Revocation]) -> Result<(), StoreError> {
-        let Some(head) = i64::try_from(revocations.len()).ok().filter(|count| *count > 0) else { return Ok(()) };
+    /// Keeps what was revoked under the numbers that it had, so that who read it elsewhere goes on from there. The tenant must
+    /// have no revocations yet.
+    pub async fn keep_revocations(&mut self, head: i64, revocations: &[Revocation]) -> Result<(), StoreError> {
+        if head == 0 {
+            return Ok(());
+        }
         sqlx::query!("INSERT INTO revocation_heads (tenant_id, seq) VALUES ($1, $2)", self.tenant.0, head)
             .execute(&mut *self.connection)
             .await?;
         sqlx::query!(
             "INSERT INTO revocations (tenant_id, kind, id, seq, before, until)
-             SELECT $1, r.kind, r.id, r.seq, r.before, r.until
-               FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
-                    WITH ORDINALITY AS r (kind, id, before, until, seq)",
+             SELECT $1, r.*
+               FROM unnest($2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[])
+                    AS r (kind, id, seq, before, until)",
             self.tenant.0,
             revocations.iter().map(|one| one.stops.claim()).collect::<Vec<_>>() as _,
             revocations.iter().map(|one| one.id.as_str()).collect::<Vec<_>>() as _,
+            &revocations.iter().map(|one| one.seq).collect::<Vec<_>>(),
             revocations.iter().map(|one| one.before).collect::<Vec<_>>() as _,
             &revocations.iter().map(|one| one.until).collect::<Vec<_>>()
         )

@@ -122,7 +122,8 @@ impl Issuer {
         let tenant = tx.any_tenant().tenant_by_id(id).await?.ok_or(Refusal::NotFound)?;
         let mut scoped = tx.tenant(id).await?;
         scoped.take_time().await?;
-        sink.take(Record::Tenant(of_tenant(tenant, seal)))?;
+        let revoked = scoped.revocations(i64::MAX, 1).await?.head;
+        sink.take(Record::Tenant(of_tenant(tenant, revoked, seal)))?;
         // In order of bytes: that of a database's texts is its locale's.
         let mut scopes = scoped.scopes().await?;
         scopes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -165,8 +166,8 @@ impl Issuer {
         for token in scoped.tokens_that_matter(&since).await? {
             sink.take(Record::Token(of_token(token)))?;
         }
-        for Revocation { seq: _, stops, id, before, until } in scoped.all_revocations().await? {
-            sink.take(Record::Revocation(RevocationRecord { stops: stops.claim().into(), id, before, until }))?;
+        for Revocation { seq, stops, id, before, until } in scoped.all_revocations().await? {
+            sink.take(Record::Revocation(RevocationRecord { seq, stops: stops.claim().into(), id, before, until }))?;
         }
         Ok(())
     }
@@ -224,10 +225,10 @@ impl Issuer {
     }
 }
 
-fn of_tenant(tenant: Tenant, seal: Option<SealRecord>) -> TenantRecord {
+fn of_tenant(tenant: Tenant, revoked: i64, seal: Option<SealRecord>) -> TenantRecord {
     let Tenant { id, slug, name, settings, presets, created_at, status, logins_ended_at: _ } = tenant;
     let (disabled, _) = deeds(status);
-    TenantRecord { form: FORM, id, slug, name, settings, presets, created_at, disabled, seal }
+    TenantRecord { form: FORM, id, slug, name, settings, presets, created_at, disabled, revoked, seal }
 }
 
 /// Returns who is deleted: their names are never given again.

@@ -284,11 +284,11 @@ impl Making<'_> {
         for whose in &self.signers_lost {
             self.issuer.keep_new_signing_key(&mut scoped, self.tenant, *whose, true, self.now).await?;
         }
-        scoped.keep_revocations(&self.revocations).await.map_err(refused)
+        scoped.keep_revocations(self.file.tenant.revoked, &self.revocations).await.map_err(refused)
     }
 
     async fn keep_tenant(&mut self, scoped: &mut TenantTx<'_>, slug: &str) -> Result<(), Failure> {
-        let TenantRecord { form: _, id, slug: _, name, settings, presets, created_at, disabled, seal: _ } = copy(&self.file.tenant)?;
+        let TenantRecord { form: _, id, slug: _, name, settings, presets, created_at, disabled, revoked: _, seal: _ } = copy(&self.file.tenant)?;
         check_name("name", &name)?;
         let parsed: TenantSettings =
             serde_json::from_value(settings.clone()).map_err(|error| bad(1, format!("has settings that are none: {error}")))?;
@@ -375,9 +375,12 @@ impl Making<'_> {
                 }
                 "tokens"
             }
-            Record::Revocation(RevocationRecord { stops, id, before, until }) => {
+            Record::Revocation(RevocationRecord { seq, stops, id, before, until }) => {
+                if !(1..=self.file.tenant.revoked).contains(&seq) {
+                    return Err(Refusal::invalid("seq", "is beyond the tenant's newest").into());
+                }
                 let stops = Stops::parse(&stops).map_err(|_| Refusal::invalid("stops", "is no claim that is known"))?;
-                self.revocations.push(Revocation { seq: 0, stops, id, before, until });
+                self.revocations.push(Revocation { seq, stops, id, before, until });
                 "revocations"
             }
             Record::Tenant(_) | Record::End(_) | Record::Pepper(_) | Record::Key(_) => {
