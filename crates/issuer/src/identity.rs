@@ -256,8 +256,12 @@ mod tests {
 
     #[test]
     fn attributes_that_a_rule_names_follow_the_provider_and_others_stay() {
-        let rule =
-            |attribute: &str, claim: &str| AttributeRule { attribute: attribute.into(), claim: claim.into(), pattern: None, value: None };
+        let rule = |attribute: &str, claim: &str| AttributeRule {
+            attribute: attribute.into(),
+            claim: claim.into(),
+            pattern: None,
+            value: None,
+        };
         let rules = vec![rule("clearance", "clearance"), rule("team", "absent"), rule("no name", "name")];
         let mapping = Mapping { attributes: rules, ..mapping() };
         let told = |before: Value| Value::from(read(&mapping, &claims()).told(before.as_object().unwrap(), &mapping));

@@ -166,18 +166,23 @@ impl TenantTx<'_> {
 
     /// Every revocation that is written down, in order.
     pub async fn all_revocations(&mut self) -> Result<Vec<Revocation>, StoreError> {
-        let rows = sqlx::query!(
-            "SELECT seq, kind, id, before, until FROM revocations WHERE tenant_id = $1 ORDER BY seq",
-            self.tenant.0
-        )
-        .fetch_all(&mut *self.connection)
-        .await?;
+        let rows =
+            sqlx::query!("SELECT seq, kind, id, before, until FROM revocations WHERE tenant_id = $1 ORDER BY seq", self.tenant.0)
+                .fetch_all(&mut *self.connection)
+                .await?;
         rows.into_iter()
             .map(|row| {
                 let stops = Stops::parse(&row.kind)?;
                 Ok(Revocation { seq: row.seq, stops, id: row.id, before: row.before, until: row.until })
             })
             .collect()
+    }
+
+    /// Plans anew what is asked again, in a transaction that fills tables: what was planned while they were small, such as the
+    /// checks of foreign keys, would read more and more of them.
+    pub async fn plan_anew(&mut self) -> Result<(), StoreError> {
+        sqlx::raw_sql("DISCARD PLANS").execute(&mut *self.connection).await?;
+        Ok(())
     }
 
     /// Keeps a tenant as it was. The transaction is already within it.

@@ -106,7 +106,8 @@ impl Passphrase {
     fn find(&self, new: bool) -> anyhow::Result<SecretString> {
         if let Some(file) = &self.passphrase_file {
             let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-            return line(&mut BufReader::new(opened)).with_context(|| format!("cannot read the passphrase in {}", file.display()));
+            return line(&mut BufReader::new(opened))
+                .with_context(|| format!("cannot read the passphrase in {}", file.display()));
         }
         if let Ok(text) = std::env::var(VARIABLE) {
             return Ok(SecretString::from(text));

@@ -87,7 +87,8 @@ impl Issuer {
         append(&mut tx.tenant(tenant).await?, tenant, &self.chain_key, &self.random, [deed]).await?;
         tx.commit().await?;
 
-        let mut written = |line: &str| write(line).map_err(|error| Fault::Internal(format!("the file cannot be written: {error}")));
+        let mut written =
+            |line: &str| write(line).map_err(|error| Fault::Internal(format!("the file cannot be written: {error}")));
         let (mut records, mut digest) = (0, Sha256::new());
         self.read_tenant(tenant, seal, &sealing, &mut |record: Record| {
             let line = record.line()?;

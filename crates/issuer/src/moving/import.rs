@@ -46,6 +46,9 @@ use crate::username::Username;
 use crate::vault::Vault;
 use crate::{Failure, Fault, Issuer, Refusal};
 
+/// After how many records statements are planned anew.
+const PLANNED_ANEW: usize = 500;
+
 /// What became of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -117,7 +120,9 @@ impl<'a> File<'a> {
                 let opened = sealed.and_then(|Bytes(sealed)| vault.open(END, &sealed).ok());
                 match opened {
                     Some(opened) if opened.as_slice() == sha256.0 => Some(vault),
-                    _ => return Err(Refusal::invalid("passphrase", "does not open this file, or somebody changed the file").into()),
+                    _ => {
+                        return Err(Refusal::invalid("passphrase", "does not open this file, or somebody changed the file").into());
+                    }
                 }
             }
         };
@@ -165,7 +170,9 @@ impl Issuer {
         dry_run: bool,
     ) -> Result<Moved, Failure> {
         if !is_slug(slug) {
-            return Err(Refusal::invalid("slug", "a slug is 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -").into());
+            return Err(
+                Refusal::invalid("slug", "a slug is 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -").into()
+            );
         }
         let file = File::read(text, passphrase).await?;
         let id = file.tenant.id;
@@ -279,6 +286,9 @@ impl Making<'_> {
                 fault @ Failure::Fault(_) => fault,
             })?;
             *self.moved.made.entry(kind).or_default() += 1;
+            if number % PLANNED_ANEW == 0 {
+                tx.tenant(self.tenant).await?.plan_anew().await?;
+            }
         }
         let mut scoped = tx.tenant(self.tenant).await?;
         for whose in &self.signers_lost {
@@ -288,7 +298,8 @@ impl Making<'_> {
     }
 
     async fn keep_tenant(&mut self, scoped: &mut TenantTx<'_>, slug: &str) -> Result<(), Failure> {
-        let TenantRecord { form: _, id, slug: _, name, settings, presets, created_at, disabled, revoked: _, seal: _ } = copy(&self.file.tenant)?;
+        let TenantRecord { form: _, id, slug: _, name, settings, presets, created_at, disabled, revoked: _, seal: _ } =
+            copy(&self.file.tenant)?;
         check_name("name", &name)?;
         let parsed: TenantSettings =
             serde_json::from_value(settings.clone()).map_err(|error| bad(1, format!("has settings that are none: {error}")))?;
@@ -408,9 +419,7 @@ impl Making<'_> {
         check_name("title", &title)?;
         let place = secret_place(self.tenant, id);
         let sealed_secret = match self.file.open(&place, &secret)? {
-            Some(value) => {
-                Some(self.issuer.connection_vault.seal(&place, &value, &self.issuer.random).map_err(internal)?)
-            }
+            Some(value) => Some(self.issuer.connection_vault.seal(&place, &value, &self.issuer.random).map_err(internal)?),
             None => None,
         };
         if secret == Kept::LeftOut {
@@ -426,7 +435,8 @@ impl Making<'_> {
     }
 
     async fn keep_signing_key(&mut self, scoped: &mut TenantTx<'_>, key: SigningKeyRecord) -> Result<(), Failure> {
-        let SigningKeyRecord { kid, algorithm, public_key, private_key, audience, created_at, activated_at, at_once, state } = key;
+        let SigningKeyRecord { kid, algorithm, public_key, private_key, audience, created_at, activated_at, at_once, state } =
+            key;
         let unknown = || Refusal::invalid("algorithm", "or `public_key` is none that is known, or not that of the `kid`");
         let algorithm = Algorithm::parse(&algorithm).ok_or_else(unknown)?;
         let public = PublicKey::new(algorithm, &public_key.0).ok().filter(|public| public.kid() == kid).ok_or_else(unknown)?;
@@ -470,7 +480,8 @@ impl Making<'_> {
     }
 
     async fn keep_user(&mut self, scoped: &mut TenantTx<'_>, user: UserRecord) -> Result<(), Failure> {
-        let UserRecord { id, username, email, roles, scopes, attributes, created_at, disabled, deleted, password_hash, links } = user;
+        let UserRecord { id, username, email, roles, scopes, attributes, created_at, disabled, deleted, password_hash, links } =
+            user;
         let name = Username::parse(&username)?;
         if let Some(email) = &email {
             normal_email(email)?;

@@ -42,8 +42,7 @@ pub(super) fn parse(place: &str, record: &Record<'_>) -> Parsed {
         (0, None) => Some("has no password"),
         _ => Some("comes without a password: there, a directory or provider has it. Make a connection to it"),
     };
-    let person =
-        NewUser { username: username.clone(), email: filled(email), roles, attributes, password, ..NewUser::default() };
+    let person = NewUser { username: username.clone(), email: filled(email), roles, attributes, password, ..NewUser::default() };
     let newcomer = Ok(Newcomer { person, keys: Vec::new() });
     Parsed { name: username, newcomer, notes: note.map(str::to_owned).into_iter().collect() }
 }

@@ -94,7 +94,8 @@ fn read(name: String, key: Key, now: DateTime<Utc>) -> Result<Option<NewcomerKey
         return Ok(None);
     }
     let letters = acl.iter().filter(|letter| *letter != LENT);
-    let scopes = letters.map(|letter| scope(letter).map(str::to_owned).ok_or_else(|| format!("has the unknown letter `{letter}`")));
+    let scopes =
+        letters.map(|letter| scope(letter).map(str::to_owned).ok_or_else(|| format!("has the unknown letter `{letter}`")));
     let scopes = scopes.collect::<Result<Vec<String>, String>>()?;
     // Without the letter, agents say nothing there.
     let agents = match acl.iter().any(|letter| letter == LENT) {

@@ -56,7 +56,8 @@ pub(super) async fn run(
 }
 
 fn text(report: &Report) -> String {
-    let Report { tenant, dry_run, made, unchanged, keys_without_secret, connections_without_secret, signing_keys_replaced } = report;
+    let Report { tenant, dry_run, made, unchanged, keys_without_secret, connections_without_secret, signing_keys_replaced } =
+        report;
     if *unchanged {
         return format!("{tenant}  unchanged: it is here already, as the file says");
     }
