@@ -307,7 +307,7 @@ async fn a_tenant_is_made_again_under_another_master_key_with_all_that_it_was() 
     assert_eq!(exchange(&serving, OLD_PAIR).await.0, 201);
     assert_eq!(exchange(&serving, &format!("{}x", acme.own.text())).await.0, 404);
     assert!(!copy.say(&["user", "add", "--tenant", "acme", "--username", "leaver"], "").err.is_empty(), "no name is given twice");
-    assert_eq!(copy.ok(&["audit", "verify", "--tenant", "acme"], "").is_empty(), false);
+    copy.ok(&["audit", "verify", "--tenant", "acme"], "");
     binary_support::wait_until("secrets are hashed under a pepper of this installation", async || {
         copy.peppers(&both).await == [-1, 1, 1]
     })

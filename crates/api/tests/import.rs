@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use binary_support::{Home, Said, Serving, free_port, mode, one_document, run};
+use binary_support::{Home, Serving, free_port, one_document, run};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -348,6 +348,9 @@ async fn each_record_stands_alone_and_what_is_left_out_is_told_with_why() {
         let said = scene.home.fails(&["import", "--tenant", "old", "--format", format, text(&file)]);
         assert!(said.contains("nothing was done"), "{garbage}: {said}");
     }
+    let odd = format!("{{\"uname\": \"odd\\u001b[2J{}\"}}", "x".repeat(100_000));
+    let piped = run(scene.home.command(&["import", "--tenant", "old", "--format", "howler", "-"]), &odd);
+    assert!(piped.code == Some(1) && !piped.out.contains('\u{1b}') && piped.out.len() < 2000, "{piped:?}");
     let said = scene.home.fails(&["import", "--tenant", "nobody", "--format", "cta", text(&example("import-cta.json"))]);
     assert!(said.contains("no tenant `nobody`"), "{said}");
     let piped = run(scene.home.command(&["import", "--tenant", "old", "--format", "howler", "-"]), "{\"uname\": \"piped\"}\n");

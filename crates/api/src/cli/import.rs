@@ -35,6 +35,9 @@ const LARGEST_TENANT: u64 = 1024;
 /// Longest record, in bytes.
 const LONGEST_RECORD: usize = 1024 * 1024;
 
+/// Longest text of a file that is told, in characters.
+const LONGEST_SHOWN: usize = 600;
+
 /// What to import.
 #[derive(Debug, clap::Args)]
 pub(super) struct Order {
@@ -144,7 +147,8 @@ async fn carry_out(
     for (number, record) in (1..).zip(records) {
         let place = format!("record {number}");
         let Parsed { name, newcomer, notes } = parse(format, &place, record, now);
-        let told = |why: String| Told { name: name.clone(), why };
+        let name = shown(&name);
+        let told = |why: String| Told { name: name.clone(), why: shown(&why) };
         report.notes.extend(notes.into_iter().map(told));
         let mut newcomer = match newcomer {
             Ok(newcomer) => newcomer,
@@ -159,8 +163,8 @@ async fn carry_out(
             Ok(Settled { made, keys_made, keys_there }) => {
                 let list = if made { &mut report.made } else { &mut report.unchanged };
                 list.push(name.clone());
-                report.made.extend(keys_made.into_iter().map(|key| format!("{name}/{key}")));
-                report.unchanged.extend(keys_there.into_iter().map(|key| format!("{name}/{key}")));
+                report.made.extend(keys_made.iter().map(|key| format!("{name}/{}", shown(key))));
+                report.unchanged.extend(keys_there.iter().map(|key| format!("{name}/{}", shown(key))));
                 report.skipped.extend(unknown.into_iter().map(|unknown| {
                     told(format!("without `{unknown}`, which this tenant does not know: make it, or apply the system's preset"))
                 }));
@@ -329,6 +333,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
         }
         deserializer.deserialize_map(Collect)
     }
+}
+
+/// What a file says, as it is told: nothing moves the cursor, and nothing goes on for ever.
+fn shown(text: &str) -> String {
+    text.chars().take(LONGEST_SHOWN).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// A text that is not empty.

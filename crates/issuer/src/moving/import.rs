@@ -121,7 +121,9 @@ impl<'a> File<'a> {
                 match opened {
                     Some(opened) if opened.as_slice() == sha256.0 => Some(vault),
                     _ => {
-                        return Err(Refusal::invalid("passphrase", "does not open this file, or somebody changed the file").into());
+                        return Err(
+                            Refusal::invalid("passphrase", "does not open this file, or somebody changed the file").into()
+                        );
                     }
                 }
             }
