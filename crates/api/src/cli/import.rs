@@ -24,7 +24,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::export::Passphrase;
-use super::installation::{Installation, with};
+use super::installation::with;
 use super::output::Format as Output;
 use crate::config::Config;
 
@@ -116,37 +116,51 @@ struct Report {
 
 pub(super) async fn run(order: Order, config: &Config, output: Output) -> anyhow::Result<()> {
     let Order { tenant, format, dry_run, passphrase, file } = order;
-    let text = read(&file, if format == Format::Claviger { LARGEST_TENANT } else { MOST_PEOPLE })?;
-    if format == Format::Claviger {
+    let Some(reader) = format.reader() else {
+        let text = read(&file, LARGEST_TENANT)?;
         let passphrase = passphrase.for_import(&text)?;
         return with(config, async |installation| {
             tenant::run(installation, &tenant, &text, passphrase.as_ref(), dry_run, output).await
         })
         .await;
-    }
+    };
+    let text = read(&file, MOST_PEOPLE)?;
     let records = records(&text, format == Format::Cat)?;
     with(config, async |installation| {
         let tenant = installation.tenant(&tenant).await?;
-        carry_out(installation, &tenant, format, &records, dry_run, output).await
+        let report = carry_out(&installation.issuer, &tenant, reader, &records, dry_run).await?;
+        if !dry_run && !report.made.is_empty() {
+            let Report { made, unchanged, skipped, .. } = &report;
+            let detail = json!({
+                "format": format.to_string(), "made": made.len(), "unchanged": unchanged.len(), "skipped": skipped.len(),
+            });
+            installation.issuer.note_arrivals(tenant.tenant.id, &Actor::operator(), detail).await?;
+        }
+        output.print(&report, self::text)?;
+        match report.skipped.len() {
+            0 => Ok(()),
+            count => bail!("{count} things were left out; mend them and import again: what is there already is left as it is"),
+        }
     })
     .await
 }
 
 async fn carry_out(
-    installation: &Installation,
+    issuer: &Issuer,
     tenant: &TenantEntry,
-    format: Format,
+    reader: Reader,
     records: &[Record<'_>],
     dry_run: bool,
-    output: Output,
-) -> anyhow::Result<()> {
-    let issuer = &installation.issuer;
+) -> anyhow::Result<Report> {
     let now = issuer.clock().now();
     let mut report = Report { dry_run, ..Report::default() };
     let mut seen = Seen::default();
     for (number, record) in (1..).zip(records) {
         let place = format!("record {number}");
-        let Parsed { name, newcomer, notes } = parse(format, &place, record, now);
+        let Parsed { name, newcomer, notes } = match record.text.len() > LONGEST_RECORD {
+            true => Parsed { name: place.clone(), newcomer: Err("is longer than 1 MiB".into()), notes: Vec::new() },
+            false => reader(&place, record, now),
+        };
         let name = shown(&name);
         let told = |why: String| Told { name: name.clone(), why: shown(&why) };
         report.notes.extend(notes.into_iter().map(told));
@@ -175,30 +189,22 @@ async fn carry_out(
             Err(why) => report.skipped.push(told(why)),
         }
     }
-    if !dry_run && !report.made.is_empty() {
-        let detail = json!({
-            "format": format.to_string(), "made": report.made.len(), "unchanged": report.unchanged.len(),
-            "skipped": report.skipped.len(),
-        });
-        issuer.note_arrivals(tenant.tenant.id, &Actor::operator(), detail).await?;
-    }
-    output.print(&report, text)?;
-    match report.skipped.len() {
-        0 => Ok(()),
-        count => bail!("{count} things were left out; mend them and import again: what is there already is left as it is"),
-    }
+    Ok(report)
 }
 
-fn parse(format: Format, place: &str, record: &Record<'_>, now: DateTime<Utc>) -> Parsed {
-    if record.text.len() > LONGEST_RECORD {
-        let why = "is longer than 1 MiB".to_owned();
-        return Parsed { name: place.to_owned(), newcomer: Err(why), notes: Vec::new() };
-    }
-    match format {
-        Format::Cat => cat::parse(place, record),
-        Format::Clustercockpit => clustercockpit::parse(place, record),
-        Format::Howler => howler::parse(place, record, now),
-        Format::Cta | Format::Claviger => cta::parse(place, record),
+/// Reads a record of a form, under the place that it has in the file.
+type Reader = fn(&str, &Record<'_>, DateTime<Utc>) -> Parsed;
+
+impl Format {
+    /// Reads people; `None` for the form of a whole tenant.
+    fn reader(self) -> Option<Reader> {
+        Some(match self {
+            Self::Cat => |place, record, _| cat::parse(place, record),
+            Self::Clustercockpit => |place, record, _| clustercockpit::parse(place, record),
+            Self::Howler => howler::parse,
+            Self::Cta => |place, record, _| cta::parse(place, record),
+            Self::Claviger => return None,
+        })
     }
 }
 
