@@ -7,8 +7,8 @@ umask 077
 folder=$1 email=$2 tenant=${3:-cta}
 
 claviger tenant create "$tenant" --preset cta
-# People keep their ids, so that `sub` finds them: one JSON object a line, {"username": EMAIL, "email": EMAIL, "id": UUID}
-#   claviger user import --tenant "$tenant" people.jsonl
+# Accounts keep their ids, keys and secrets: rows of its table `users` (docs/moving.md)
+#   claviger import --tenant "$tenant" --format cta users.json
 
 # For the Rails application: config/claviger.pem.
 claviger signing-key export --tenant "$tenant" --format pem >"$folder/claviger.pem"

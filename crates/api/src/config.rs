@@ -130,7 +130,7 @@ impl Config {
             layers = layers.merge(Toml::file_exact(&file));
         }
         layers = layers.merge(Env::raw().only(&["DATABASE_URL"]));
-        layers = layers.merge(Env::prefixed("CLAVIGER_").ignore(&["config", "postgres_user"]).split("__"));
+        layers = layers.merge(Env::prefixed("CLAVIGER_").ignore(&["config", "passphrase", "postgres_user"]).split("__"));
         if let Some(data_dir) = &overrides.data_dir {
             layers = layers.merge(Serialized::default("data_dir", data_dir));
         }

@@ -21,6 +21,7 @@ use claviger_issuer::verifier_watch::NamedVerifier;
 use claviger_verifier::{Expected, KeySet, verify};
 use futures_util::future::join_all;
 use reqwest::StatusCode;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use support::{Answer, Key, Options, Server, Tenant, claims, detail, jose_header};
 
@@ -268,6 +269,43 @@ async fn a_server_that_started_a_moment_ago_signs_with_the_key_that_verifiers_kn
     assert_eq!(kid(&token(&late, &key).await), old);
     server.clock.advance(TimeDelta::seconds(1));
     assert_eq!(kid(&token(&late, &key).await), new);
+}
+
+#[actix_web::test]
+async fn a_key_that_moved_to_another_installation_stays_published_as_long_as_tokens_of_before_need_it() {
+    let there = Server::start().await;
+    let tenant = there.tenant_with("acme", rule(600, None)).await;
+    let (admin, key) = (tenant.admin().await, tenant.app_key("demo", &[]).await);
+    there.clock.advance(TimeDelta::seconds(1));
+    let old = token(&there, &key).await;
+    let passphrase = SecretString::from("nine copper kettles sing");
+    let mut file = String::new();
+    let write = |line: &str| {
+        file.push_str(line);
+        Ok(())
+    };
+    there.issuer.export_tenant(&Actor::operator(), "acme", Some(&passphrase), write).await.unwrap();
+
+    let here = Server::start_with(Options { clock: Some(there.clock.clone()), ..Options::default() }).await;
+    let moved = here.issuer.import_tenant(&Actor::operator(), "acme", &file, Some(&passphrase), false).await.unwrap();
+    assert_eq!((moved.made["keys"], moved.made["tokens"], moved.keys_without_secret.len()), (2, 1, 0));
+    assert_eq!(rotate(&here, &admin, false).await.status, StatusCode::OK, "the admin's key is the admin's key");
+    here.clock.advance(TimeDelta::minutes(10));
+    assert_eq!(rotate(&here, &admin, false).await.status, StatusCode::OK);
+    for minutes in [10, 2] {
+        here.clock.advance(TimeDelta::minutes(minutes));
+        here.issuer.keep_signing_keys().await.unwrap();
+    }
+    let rows = keys(&here, &admin).await;
+    assert_eq!(states(&rows), ["active", "retired"]);
+    let until: DateTime<Utc> = rows[1]["published_until"].as_str().unwrap().parse().unwrap();
+    assert_eq!(until.timestamp(), claims(&old)["exp"].as_i64().unwrap() + 600, "nobody here has issued a token yet");
+    here.clock.advance(until - here.clock.now() - TimeDelta::seconds(1));
+    here.issuer.keep_signing_keys().await.unwrap();
+    assert!(published(&here).await.contains(&kid(&old)));
+    here.clock.advance(TimeDelta::seconds(1));
+    here.issuer.keep_signing_keys().await.unwrap();
+    assert!(!published(&here).await.contains(&kid(&old)));
 }
 
 #[actix_web::test]

@@ -561,6 +561,50 @@ async fn roles_follow_the_provider_where_the_map_names_them_and_nowhere_else() {
 }
 
 #[actix_web::test]
+async fn attributes_that_a_rule_names_become_the_persons_and_follow_the_provider() {
+    let (server, provider) = both().await;
+    let mapping = json!({ "attributes": [
+        { "attribute": "clearance", "claim": "level", "pattern": "level-(\\d)", "value": "L$1" },
+        { "attribute": "teams", "claim": "groups" }
+    ] });
+    let scene = Scene::with(&server, &provider, json!({ "auto_create": true, "mapping": mapping })).await;
+    let person = |more: Value| {
+        let mut claims = json!({ "sub": "s-alice", "preferred_username": "alice" });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        provider.person(claims);
+    };
+    person(json!({ "level": "level-3", "groups": ["red-canary", "blue-canary"] }));
+    let me = scene.sign_in().await.me().await.json();
+    let path = scene.tenant.path(&format!("/v1/users/{}", me["sub"].as_str().unwrap()));
+    let attributes = async || scene.caller().get(&path).await.json()["attributes"].clone();
+    assert_eq!(attributes().await, json!({ "clearance": "L3", "teams": ["red-canary", "blue-canary"] }));
+
+    // An admin's own stay; what an admin does to those of the rules lasts until the next login.
+    let by_hand = json!({ "attributes": { "room": "4.2", "clearance": "L9" } });
+    assert_eq!(scene.caller().patch(&path, by_hand).await.status, StatusCode::OK);
+    person(json!({ "level": "level-4" }));
+    scene.sign_in().await;
+    assert_eq!(attributes().await, json!({ "clearance": "L4", "room": "4.2" }), "teams are said no more");
+    scene.sign_in().await;
+
+    let made = scene.tenant.audit("user.create").await.into_iter().find(|entry| entry.actor.starts_with("connection:"));
+    assert_eq!(detail(&made.unwrap())["attributes"], json!(["clearance", "teams"]));
+    let updated = scene.tenant.audit("user.update").await;
+    let updated: Vec<_> = updated.iter().filter(|entry| entry.actor.starts_with("connection:")).collect();
+    assert_eq!(updated.len(), 1, "a login that changes nothing says nothing");
+    assert_eq!(detail(updated[0])["attributes"], json!(["clearance", "teams"]));
+    assert!(!updated[0].detail.contains("canary") && !updated[0].detail.contains("L4"), "names alone");
+
+    scene.change(json!({ "sync": false })).await;
+    person(json!({ "level": "level-1" }));
+    scene.sign_in().await;
+    assert_eq!(attributes().await, json!({ "clearance": "L4", "room": "4.2" }));
+    let named = json!({ "mapping": { "username": ["sub"], "attributes": [{ "attribute": "no name", "claim": "level" }] } });
+    let path = scene.tenant.path(&format!("/v1/connections/{}", scene.connection));
+    assert_eq!(scene.caller().patch(&path, named).await.wrong_field(), "attributes");
+}
+
+#[actix_web::test]
 async fn nobody_makes_a_connection_that_gives_more_than_they_hold() {
     let (server, provider) = both().await;
     let scene = Scene::of(&server, &provider).await;

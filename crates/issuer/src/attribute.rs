@@ -1,7 +1,9 @@
 //! People's attributes: what services want to know of somebody besides name, address and roles. They give no rights here; an
 //! audience's profile says which of them its tokens carry.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
 
 use crate::Refusal;
 
@@ -50,6 +52,19 @@ pub(crate) fn changed(before: &Attributes, change: &Attributes) -> Result<Attrib
     Ok(after)
 }
 
+/// The names of those that are otherwise after than before.
+pub(crate) fn differing(before: &Attributes, after: &Attributes) -> Vec<String> {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
+}
+
+/// Adds to an audit entry's detail which attributes there are, if any: what they say may be personal, which there are is not.
+pub(crate) fn name_attributes(detail: &mut Value, names: &[String]) {
+    if let Some(detail) = detail.as_object_mut().filter(|_| !names.is_empty()) {
+        detail.insert("attributes".to_owned(), json!(names));
+    }
+}
+
 /// The strings of an attribute that is a list; what is no string is left out, and so is an attribute that is no list.
 #[must_use]
 pub fn strings(attributes: &Attributes, name: &str) -> Vec<String> {
@@ -59,8 +74,6 @@ pub fn strings(attributes: &Attributes, name: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn of(value: Value) -> Attributes {

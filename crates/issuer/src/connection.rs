@@ -40,7 +40,7 @@ pub struct ConnectionSettings {
     pub mapping: Mapping,
     /// Whether somebody who is not linked gets an account.
     pub auto_create: bool,
-    /// Whether roles of the map follow the provider at each login.
+    /// Whether roles of the map and attributes of the rules follow the provider at each login.
     pub sync: bool,
     /// Seconds, 0 to 31,622,400, after which a refresh of ours asks the provider whether this person still may; `None` never
     /// asks.
@@ -129,7 +129,7 @@ pub struct Mapping {
     pub default_roles: Vec<String>,
     /// Groups or roles of theirs that somebody must have, all of them.
     pub required_groups: Vec<String>,
-    /// Attributes of the link.
+    /// Attributes of the person.
     pub attributes: Vec<AttributeRule>,
 }
 
@@ -292,7 +292,10 @@ impl Mapping {
             return Err(Refusal::invalid("attributes", format!("and `default_roles` have at most {MOST_ENTRIES} entries")));
         }
         for AttributeRule { attribute, claim, pattern, value } in attributes {
-            check_texts("attributes", &[attribute.clone(), claim.clone()])?;
+            if !crate::attribute::is_attribute(attribute) {
+                return Err(Refusal::invalid("attributes", "are named by 1 to 64 letters, digits, `_`, `.` and `-`"));
+            }
+            check_texts("attributes", std::slice::from_ref(claim))?;
             check_texts("attributes", value.as_slice())?;
             check_pattern("attributes", pattern.as_ref())?;
             if value.is_some() && pattern.is_none() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use crate::attribute::{Attributes, changed, is_attribute};
 use crate::connection::{AttributeRule, Mapping, whole};
 use crate::oidc::Declined;
 use crate::user::normal_email;
@@ -150,6 +151,14 @@ impl Identity {
         kept.chain(&self.roles).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Attributes after a login: those that a rule names follow the other side, which may say them no more; the others stay.
+    /// What does not fit beside them changes nothing.
+    pub(crate) fn told(&self, before: &Attributes, mapping: &Mapping) -> Attributes {
+        let named = mapping.attributes.iter().map(|rule| &rule.attribute).filter(|name| is_attribute(name));
+        let told = named.map(|name| (name.clone(), self.attributes.get(name).cloned().unwrap_or_default()));
+        changed(before, &told.collect()).unwrap_or_else(|_| before.clone())
+    }
+
     /// What is kept with the link.
     pub(crate) fn profile(&self) -> Value {
         let groups: Vec<&String> = self.groups.iter().take(MOST_GROUPS).collect();
@@ -243,6 +252,24 @@ mod tests {
         claims.remove("realm_access");
         claims.remove("resource_access");
         assert_eq!(read(&mapping(), &claims).synced(&before, &mapping()), ["own", "user"]);
+    }
+
+    #[test]
+    fn attributes_that_a_rule_names_follow_the_provider_and_others_stay() {
+        let rule = |attribute: &str, claim: &str| AttributeRule {
+            attribute: attribute.into(),
+            claim: claim.into(),
+            pattern: None,
+            value: None,
+        };
+        let rules = vec![rule("clearance", "clearance"), rule("team", "absent"), rule("no name", "name")];
+        let mapping = Mapping { attributes: rules, ..mapping() };
+        let told = |before: Value| Value::from(read(&mapping, &claims()).told(before.as_object().unwrap(), &mapping));
+        assert_eq!(told(json!({})), json!({ "clearance": "level-3" }));
+        let before = json!({ "clearance": "level-1", "team": "t", "projects": ["p"] });
+        assert_eq!(told(before), json!({ "clearance": "level-3", "projects": ["p"] }));
+        let full = json!({ "clearance": "a", "projects": "x".repeat(4060) });
+        assert_eq!(told(full.clone()), full, "what has no room changes nothing");
     }
 
     #[test]

@@ -226,6 +226,28 @@ impl Issuer {
         let now = self.clock.now();
         let entry = self.entry_of(tenant).await?;
         let owner = order.owner;
+        let mut tx = self.store.begin_in(tenant).await?;
+        let mut scoped = tx.tenant(tenant).await?;
+        let mut deeds = Vec::new();
+        let key = self.import_hashed_key_in(&mut scoped, &entry, actor, order, pair, now, &mut deeds).await?;
+        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
+        tx.commit().await?;
+        self.forget_rights(tenant, owner);
+        Ok(key)
+    }
+
+    /// As [`Issuer::import_hashed_key`], in a transaction; what is to be written down of it is added to the deeds.
+    #[expect(clippy::too_many_arguments, reason = "who makes what, where, when, and of what")]
+    pub(crate) async fn import_hashed_key_in(
+        &self,
+        tx: &mut TenantTx<'_>,
+        tenant: &TenantEntry,
+        actor: &Actor,
+        order: KeyOrder,
+        pair: HashedPair,
+        now: DateTime<Utc>,
+        deeds: &mut Vec<Draft>,
+    ) -> Result<ApiKey, Failure> {
         let HashedPair { key, hash } = pair;
         // What begins as ours was made by us, and we have kept no hash of it: any other may have one, and is refused so late
         // that nobody can tell.
@@ -233,15 +255,7 @@ impl Issuer {
         let id =
             id.ok_or_else(|| Refusal::invalid("import", format!("{KEY_FORM}; with a hash, it does not begin as ours do")))?;
         let kept = KeptSecret::Hash(imported("import.hash", hash.expose_secret())?);
-        let mut tx = self.store.begin_in(tenant).await?;
-        let mut scoped = tx.tenant(tenant).await?;
-        let mut deeds = Vec::new();
-        let key = Taken { id, kept, imported: true };
-        let key = self.keep_key(&mut scoped, &entry, actor, order, key, now, &mut deeds).await?;
-        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
-        tx.commit().await?;
-        self.forget_rights(tenant, owner);
-        Ok(key)
+        self.keep_key(tx, tenant, actor, order, Taken { id, kept, imported: true }, now, deeds).await
     }
 
     #[expect(clippy::too_many_arguments, reason = "who makes what, where, when, and of what")]
@@ -331,7 +345,7 @@ impl Issuer {
         Ok((pair.key, pair.secret))
     }
 
-    fn keep(&self, id: &KeyId, secret: &SecretString) -> Result<KeptSecret, Fault> {
+    pub(crate) fn keep(&self, id: &KeyId, secret: &SecretString) -> Result<KeptSecret, Fault> {
         self.peppers.keep(id, secret).ok_or_else(|| Fault::Internal("there is no pepper".into()))
     }
 

@@ -40,6 +40,8 @@ pub mod mail;
 pub mod master_key;
 pub mod measure;
 pub mod mint;
+pub mod moving;
+pub mod newcomer;
 mod news;
 mod oidc;
 mod opening;

@@ -6,6 +6,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claviger_store::api_key::{KeptSecret, SecretMac};
 use claviger_store::id::KeyId;
 use secrecy::{ExposeSecret, SecretString};
@@ -238,6 +240,12 @@ fn digest(pepper: &hmac::Key, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
         context.update(part);
     }
     tag(context)
+}
+
+/// What a pepper is called where its version says nothing: in another installation. Nothing of it can be learnt from that.
+pub(crate) fn pepper_name(pepper: &[u8]) -> String {
+    let digest = digest(&hmac::Key::new(hmac::HMAC_SHA256, pepper), "pepper name", &[]);
+    URL_SAFE_NO_PAD.encode(digest.first_chunk::<12>().copied().unwrap_or_default())
 }
 
 #[cfg(test)]

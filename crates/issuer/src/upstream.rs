@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use crate::attribute::{Attributes, differing, name_attributes};
 use crate::audit::{Actor, Authority, Draft, Outcome, append};
 use crate::caller::{Caller, Login as Stood};
 use crate::connection::{ConnectionEntry, Oidc, Provider};
@@ -381,6 +382,7 @@ impl Issuer {
         let mut after = before.clone();
         if connection.settings.sync {
             after.roles = identity.synced(&before.roles, &connection.settings.mapping);
+            after.attributes = identity.told(&before.attributes, &connection.settings.mapping);
             if let Some(email) = &identity.email
                 && before.email.as_ref() != Some(email)
                 && scoped.user_by_email(email).await?.is_none()
@@ -397,9 +399,14 @@ impl Issuer {
             scoped.set_user_email(user, after.email.as_deref()).await?;
             changed.push("email");
         }
+        if after.attributes != before.attributes {
+            scoped.set_user_attributes(user, &Value::Object(after.attributes.clone())).await?;
+            changed.push("attributes");
+        }
         scoped.use_connection_link(connection.row.id, &identity.subject, &identity.profile(), now).await?;
         if !changed.is_empty() {
-            let detail = json!({ "changed": changed, "roles": after.roles, "for": "connection" });
+            let mut detail = json!({ "changed": changed, "roles": after.roles, "for": "connection" });
+            name_attributes(&mut detail, &differing(&before.attributes, &after.attributes));
             let deed = acting(connection, request).did("user.update", format!("user:{user}"), detail, now);
             append(&mut scoped, id, &self.chain_key, &self.random, [deed]).await?;
         }
@@ -429,6 +436,9 @@ impl Issuer {
             Some(email) if scoped.user_by_email(email).await?.is_none() => Some(email.as_str()),
             _ => None,
         };
+        let told = identity.told(&Attributes::new(), &connection.settings.mapping);
+        let names: Vec<String> = told.keys().cloned().collect();
+        let attributes = Value::Object(told);
         let new = NewUser {
             id: UserId(self.random.uuid()),
             username: &username.shown,
@@ -437,8 +447,7 @@ impl Issuer {
             email,
             roles: &identity.roles,
             scopes: &[],
-            // What the other side says of somebody stays with the link.
-            attributes: None,
+            attributes: Some(&attributes),
         };
         let taken = |error: claviger_store::StoreError| match error.unique_violation() {
             Some(USERNAME_TAKEN | LOOK_TAKEN) => refused(Declined::NameTaken),
@@ -450,7 +459,8 @@ impl Issuer {
         scoped.use_connection_link(connection.row.id, &identity.subject, &identity.profile(), now).await?;
         let target = format!("user:{}", new.id);
         let actor = acting(connection, request);
-        let made = json!({ "roles": identity.roles, "scopes": [], "password": false, "imported": false });
+        let mut made = json!({ "roles": identity.roles, "scopes": [], "password": false, "imported": false });
+        name_attributes(&mut made, &names);
         let deeds = [
             actor.did("user.create", &target, made, now),
             actor.did("user.link", &target, json!({ "connection": connection.row.id }), now),

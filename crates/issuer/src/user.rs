@@ -1,5 +1,7 @@
 //! People: made, disabled, ended. Login stands elsewhere.
 
+use chrono::{DateTime, Utc};
+use claviger_store::TenantTx;
 use claviger_store::id::{Owner, TenantId, UserId};
 use claviger_store::password::PasswordHash;
 use claviger_store::token_family::EndedBy;
@@ -8,8 +10,8 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::account::end_logins;
-use crate::attribute::{Attributes, changed};
-use crate::audit::{Actor, append};
+use crate::attribute::{Attributes, changed, name_attributes};
+use crate::audit::{Actor, Draft, append};
 use crate::directory::TenantEntry;
 use crate::grant::{check_not_above, checked_scopes, to_person};
 use crate::password::imported;
@@ -44,6 +46,18 @@ pub enum NewPassword {
     Text(SecretString),
     /// What another system kept of it; becomes ours at the next login.
     Hash(String),
+}
+
+/// A user that can be made, as far as that can be told without the database.
+pub(crate) struct CheckedUser {
+    pub(crate) username: Username,
+    email: Option<String>,
+    roles: Vec<String>,
+    scopes: Vec<String>,
+    attributes: Attributes,
+    hash: Option<PasswordHash>,
+    pub(crate) id: Option<UserId>,
+    disabled: bool,
 }
 
 /// What to change of a user; `None` leaves as it is.
@@ -96,6 +110,19 @@ impl Issuer {
     /// Makes a user.
     pub async fn create_user(&self, tenant: &TenantEntry, actor: &Actor, new: NewUser) -> Result<User, Failure> {
         let now = self.clock.now();
+        let checked = self.checked(tenant, new).await?;
+        let id = tenant.tenant.id;
+        let mut tx = self.store.begin_in(id).await?;
+        let mut scoped = tx.tenant(id).await?;
+        let mut deeds = Vec::new();
+        let user = self.keep_user(&mut scoped, tenant, actor, checked, now, &mut deeds).await?;
+        append(&mut scoped, id, &self.chain_key, &self.random, deeds).await?;
+        tx.commit().await?;
+        Ok(user)
+    }
+
+    /// What can be told of a new user without the database; a password is hashed here, which takes its time.
+    pub(crate) async fn checked(&self, tenant: &TenantEntry, new: NewUser) -> Result<CheckedUser, Failure> {
         let NewUser { username, email, roles, scopes, attributes, password, id, disabled } = new;
         let username = Username::parse(&username)?;
         let attributes = changed(&Attributes::new(), &attributes)?;
@@ -107,6 +134,20 @@ impl Issuer {
             Some(NewPassword::Text(text)) => Some(self.new_password(tenant, &username.shown, email.as_deref(), text).await?),
             Some(NewPassword::Hash(text)) => Some(imported("password_hash", &text)?),
         };
+        Ok(CheckedUser { username, email, roles, scopes, attributes, hash, id, disabled })
+    }
+
+    /// Keeps a new user in a transaction; what is to be written down of it is added to the deeds.
+    pub(crate) async fn keep_user(
+        &self,
+        scoped: &mut TenantTx<'_>,
+        tenant: &TenantEntry,
+        actor: &Actor,
+        checked: CheckedUser,
+        now: DateTime<Utc>,
+        deeds: &mut Vec<Draft>,
+    ) -> Result<User, Failure> {
+        let CheckedUser { username, email, roles, scopes, attributes, hash, id, disabled } = checked;
         let names: Vec<String> = attributes.keys().cloned().collect();
         let attributes = Value::Object(attributes);
         let kept = claviger_store::user::NewUser {
@@ -119,11 +160,7 @@ impl Issuer {
             scopes: &scopes,
             attributes: Some(&attributes),
         };
-        let entry = tenant;
-        let tenant = entry.tenant.id;
-        let mut tx = self.store.begin_in(tenant).await?;
-        let mut scoped = tx.tenant(tenant).await?;
-        to_person(&mut scoped, entry, actor, (&[], &[]), &roles, &scopes, now).await?;
+        to_person(scoped, tenant, actor, (&[], &[]), &roles, &scopes, now).await?;
         if let Err(error) = scoped.create_user(&kept, now).await {
             return Err(taken(&error).map_or_else(|| error.into(), Failure::from));
         }
@@ -132,46 +169,14 @@ impl Issuer {
         }
         let target = format!("user:{}", kept.id);
         let mut detail = json!({ "roles": roles, "scopes": scopes, "password": hash.is_some(), "imported": id.is_some() });
-        if let Some(detail) = detail.as_object_mut().filter(|_| !names.is_empty()) {
-            detail.insert("attributes".to_owned(), json!(names));
-        }
-        let mut deeds = vec![actor.did("user.create", &target, detail, now)];
+        name_attributes(&mut detail, &names);
+        deeds.push(actor.did("user.create", &target, detail, now));
         if disabled {
             scoped.set_user_disabled(kept.id, Some((now, actor.name.as_str()))).await?;
             deeds.push(actor.did("user.disable", &target, json!({}), now));
         }
-        append(&mut scoped, tenant, &self.chain_key, &self.random, deeds).await?;
         let user = scoped.user(kept.id).await?;
-        tx.commit().await?;
         user.ok_or_else(|| Fault::Internal("a new user is not there".into()).into())
-    }
-
-    /// Whether a user could be made of this, as far as that can be told without doing it.
-    pub async fn check_user(&self, tenant: &TenantEntry, new: &NewUser) -> Result<(), Failure> {
-        let NewUser { username, email, roles, scopes, attributes, password, id, disabled: _ } = new;
-        let username = Username::parse(username)?;
-        changed(&Attributes::new(), attributes)?;
-        checked_roles(roles)?;
-        checked_scopes(scopes)?;
-        if let Some(NewPassword::Hash(text)) = password {
-            imported("password_hash", text)?;
-        }
-        let email = email.as_deref().map(normal_email).transpose()?;
-        let kept = claviger_store::user::NewUser {
-            id: id.unwrap_or_else(|| UserId(self.random.uuid())),
-            username: &username.shown,
-            folded: &username.folded,
-            skeleton: &username.skeleton,
-            email: email.as_deref(),
-            roles: &[],
-            scopes: &[],
-            attributes: None,
-        };
-        // Done, and undone: nothing else knows all that the table refuses.
-        let mut tx = self.store.begin_in(tenant.tenant.id).await?;
-        let made = tx.tenant(tenant.tenant.id).await?.create_user(&kept, self.clock.now()).await;
-        drop(tx);
-        made.map_err(|error| taken(&error).map_or_else(|| error.into(), Failure::from))
     }
 
     /// A user that is not deleted.

@@ -102,7 +102,16 @@ impl Vault {
 
     /// Seals a value for its place.
     pub fn seal(&self, place: &str, value: &[u8], random: &Random) -> Result<Vec<u8>, DoesNotOpen> {
-        let nonce: [u8; NONCE_LENGTH] = random.bytes();
+        self.seal_with(random.bytes(), place, value)
+    }
+
+    /// As [`Vault::seal`], with the same outcome each time: whoever sees two values sealed for one place sees whether they are
+    /// equal, and nothing else (RFC 8452 §1).
+    pub(crate) fn seal_alike(&self, place: &str, value: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+        self.seal_with([0; NONCE_LENGTH], place, value)
+    }
+
+    fn seal_with(&self, nonce: [u8; NONCE_LENGTH], place: &str, value: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
         let mut sealed = Zeroizing::new(value.to_vec());
         self.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.as_bytes()), &mut *sealed)

@@ -43,7 +43,11 @@ impl KeptSecret {
         }
     }
 
-    fn from_columns(mac: Option<Vec<u8>>, pepper_version: Option<i16>, hash: Option<String>) -> Result<Self, StoreError> {
+    pub(crate) fn from_columns(
+        mac: Option<Vec<u8>>,
+        pepper_version: Option<i16>,
+        hash: Option<String>,
+    ) -> Result<Self, StoreError> {
         let impossible = |what: &str| StoreError::ImpossibleRow { table: "api_key_secrets", what: what.into() };
         match (mac, pepper_version, hash) {
             (Some(mac), Some(version), None) => {

@@ -171,7 +171,7 @@ impl TenantTx<'_> {
     /// Walks the chain from the given number on, without keeping it in memory. Stops when `visit` says so.
     pub async fn walk_audit(&mut self, from_seq: i64, mut visit: impl FnMut(Entry) -> bool) -> Result<(), StoreError> {
         // A million entries take longer than a request may.
-        sqlx::raw_sql("SET LOCAL statement_timeout = 0").execute(&mut *self.connection).await?;
+        self.take_time().await?;
         let mut entries = sqlx::query_as!(
             Entry,
             "SELECT seq, at, action, outcome, actor, subject, target, request_id, detail,

@@ -19,6 +19,7 @@ pub mod issued_token;
 pub mod jwks_fetch;
 pub mod key_request;
 pub mod mail;
+pub mod moving;
 pub mod password;
 pub mod private_postgres;
 pub mod revocation;

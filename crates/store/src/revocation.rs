@@ -36,7 +36,8 @@ impl Stops {
         }
     }
 
-    fn parse(claim: &str) -> Result<Self, StoreError> {
+    /// The kind that this claim names.
+    pub fn parse(claim: &str) -> Result<Self, StoreError> {
         [Self::Login, Self::Key, Self::Subject, Self::Client, Self::Token, Self::Tenant]
             .into_iter()
             .find(|stops| stops.claim() == claim)

@@ -28,7 +28,9 @@ impl Algorithm {
         }
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    /// The one of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
         [Self::EdDsa, Self::Es256, Self::Rs256].into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
@@ -62,6 +64,12 @@ impl GoneWhy {
             Self::Discarded => "discarded",
             Self::Emergency => "emergency",
         }
+    }
+
+    /// The one of that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Ended, Self::Discarded, Self::Emergency].into_iter().find(|why| why.word() == word)
     }
 }
 
@@ -184,8 +192,7 @@ impl TryFrom<Row> for SigningKey {
                 SigningKeyState::Retired { at, erased_at, ends }
             }
             ("retired", _, Some(_), Some((at, why))) => {
-                let why = [GoneWhy::Ended, GoneWhy::Discarded, GoneWhy::Emergency].into_iter().find(|known| known.word() == why);
-                SigningKeyState::Gone { at, why: why.ok_or_else(|| impossible("an unknown reason"))? }
+                SigningKeyState::Gone { at, why: GoneWhy::parse(why).ok_or_else(|| impossible("an unknown reason"))? }
             }
             _ => return Err(impossible("a state without its evidence")),
         };

@@ -200,6 +200,27 @@ impl TenantTx<'_> {
         .collect()
     }
 
+    /// Everybody in order of id, after the given one; deleted people too.
+    pub async fn everybody(&mut self, after: Option<UserId>, limit: u16) -> Result<Vec<User>, StoreError> {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT id AS "id: UserId", username, email, roles, scopes, attributes, created_at,
+                      disabled_at, disabled_by, deleted_at, deleted_by
+                 FROM users
+                WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2)
+                ORDER BY id
+                LIMIT $3"#,
+            self.tenant.0,
+            after.map(|id| id.0),
+            i64::from(limit)
+        )
+        .fetch_all(&mut *self.connection)
+        .await?
+        .into_iter()
+        .map(User::try_from)
+        .collect()
+    }
+
     /// The login names of these people, deleted ones too.
     pub async fn usernames(&mut self, ids: &[UserId]) -> Result<Vec<(UserId, String)>, StoreError> {
         let rows = sqlx::query!(

@@ -722,6 +722,18 @@ async fn t21_first_wall_alone_every_finder_answers_for_the_tenant_that_was_asked
     assert_eq!(listed.iter().map(|key| &key.id).collect::<Vec<_>>(), own);
     let listed = tx.list_users(None, 100).await.unwrap();
     assert_eq!(listed.iter().map(|user| user.id).collect::<Vec<_>>(), [a.user]);
+    assert_eq!(tx.everybody(None, 100).await.unwrap().iter().map(|user| user.id).collect::<Vec<_>>(), [a.user]);
+    let passwords = tx.passwords(&[a.user, b.user]).await.unwrap();
+    assert_eq!(passwords.into_iter().map(|(user, _)| user).collect::<Vec<_>>(), [a.user]);
+    assert!(tx.links_of(&[b.user]).await.unwrap().is_empty());
+    let secrets = tx.secrets_of(&[a.key.clone(), b.key.clone()]).await.unwrap();
+    assert_eq!(secrets.iter().map(|(key, _)| key).collect::<Vec<_>>(), [&a.key]);
+    assert_eq!(tx.peppers_in_use().await.unwrap(), [1]);
+    let tokens = tx.tokens_that_matter(&[now() - TimeDelta::days(1)]).await.unwrap();
+    assert_eq!(tokens.iter().map(|token| token.row.id).collect::<Vec<_>>(), [a.token.id]);
+    let own = "SELECT count(*) FROM revocations WHERE tenant_id = current_setting('app.tenant')::uuid";
+    let revoked = i64::try_from(tx.all_revocations().await.unwrap().len()).unwrap();
+    assert!(revoked > 0 && revoked == counted(&mut app, a.tenant, own).await);
     let listed = tx.list_applications(None, 100).await.unwrap();
     assert_eq!(listed.iter().map(|application| application.id).collect::<Vec<_>>(), [a.application]);
     assert!(tx.audience(b.audience).await.unwrap().is_none() && tx.audience(a.audience).await.unwrap().is_some());

@@ -7,6 +7,8 @@ mod clustercockpit;
 mod config;
 mod connection;
 mod doctor;
+mod export;
+mod import;
 mod installation;
 mod key;
 mod key_request;
@@ -20,7 +22,6 @@ mod signing_key;
 mod tenant;
 mod token;
 mod user;
-mod user_import;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -90,6 +91,10 @@ enum Command {
     /// People
     #[command(subcommand)]
     User(user::Command),
+    /// Take over people and keys of another system, or a tenant that `export` wrote
+    Import(import::Order),
+    /// Write everything that a tenant is into a file, to be imported elsewhere
+    Export(export::Order),
     /// Roles: named sets of scopes
     #[command(subcommand)]
     Role(role::Command),
@@ -182,6 +187,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::DelUser(order) => clustercockpit::del_user(order, &quiet(&overrides)?, output).await?,
         Command::GenKeypair => keypair::run(&keypair::Command::Generate, output)?,
         Command::User(command) => user::run(command, &quiet(&overrides)?, output).await?,
+        Command::Import(order) => import::run(order, &quiet(&overrides)?, output).await?,
+        Command::Export(order) => export::run(order, &quiet(&overrides)?, output).await?,
         Command::Role(command) => role::run(command, &quiet(&overrides)?, output).await?,
         Command::Scope(command) => role::run_scope(command, &quiet(&overrides)?, output).await?,
         Command::Connection(command) => connection::run(command, &quiet(&overrides)?, output).await?,

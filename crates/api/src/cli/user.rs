@@ -13,9 +13,9 @@ use secrecy::SecretString;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::import::people;
 use super::installation::{not_found, with};
 use super::output::Format;
-use super::user_import;
 use crate::config::Config;
 use crate::v1::users::UserView;
 
@@ -78,7 +78,7 @@ pub(super) enum Command {
         attributes: Vec<(String, Value)>,
     },
     /// Take over people from another system, with their ids and hashed passwords
-    Import(user_import::Order),
+    Import(people::Order),
     /// List users
     List {
         /// The tenant's slug
@@ -139,7 +139,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Format) -> an
                 let attributes = Some(attributes.into_iter().collect());
                 change(which, UserChange { attributes, ..UserChange::default() }).await?
             }
-            Command::Import(order) => return user_import::run(order, installation, output).await,
+            Command::Import(order) => return people::run(order, installation, output).await,
             Command::List { tenant } => {
                 let tenant = installation.tenant(&tenant).await?.tenant.id;
                 let mut all = Vec::new();

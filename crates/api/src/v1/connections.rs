@@ -142,7 +142,7 @@ pub(crate) struct MappingIn {
     #[serde(default)]
     #[schema(example = json!(["staff"]))]
     required_groups: Vec<String>,
-    /// Attributes of the link, read by rules.
+    /// Attributes of the person, read by rules.
     #[serde(default)]
     #[schema(value_type = Vec<AttributeRuleIn>)]
     attributes: Vec<Object<AttributeRuleIn>>,
@@ -232,7 +232,8 @@ pub(crate) struct ConnectionIn {
     /// Whether somebody who is not linked gets an account; false if absent.
     #[serde(default)]
     auto_create: bool,
-    /// Whether roles of the map, and a verified address, follow the other side at each login; true if absent.
+    /// Whether roles of the map, attributes of the rules and a verified address follow the other side at each login; true if
+    /// absent.
     sync: Option<bool>,
     /// Seconds after which a refresh asks the provider whether this person still may; never if absent.
     #[schema(minimum = 0, maximum = 31_622_400, example = 3600)]
@@ -304,7 +305,7 @@ pub(crate) struct ConnectionChangeIn {
     mapping: Option<Object<MappingIn>>,
     /// Whether somebody who is not linked gets an account.
     auto_create: Option<bool>,
-    /// Whether roles of the map follow the other side.
+    /// Whether roles of the map and attributes of the rules follow the other side.
     sync: Option<bool>,
     /// Seconds; `null` never asks.
     #[serde(default, deserialize_with = "present")]
@@ -360,7 +361,7 @@ pub(crate) struct ConnectionView {
     mapping: Value,
     /// Whether somebody who is not linked gets an account.
     auto_create: bool,
-    /// Whether roles of the map follow the other side.
+    /// Whether roles of the map and attributes of the rules follow the other side.
     sync: bool,
     /// Seconds; `null` never asks.
     recheck_after: Option<i32>,
