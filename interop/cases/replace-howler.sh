@@ -10,17 +10,14 @@ mkdir -p "$folder"
 # The secret of each is the owner's name, as in Howler's own fixtures.
 # shellcheck disable=SC2016  # a hash
 user='$2b$04$abcdefghijklmnopqrstuuNAQExucr2LsqaD9NvAY5wVk.CUu2Mve' admin='$2b$04$abcdefghijklmnopqrstuuQe66hACgXZ.ImKMvPGdqru0gQrWJ8Ju'
-cat >"$folder/people.jsonl" <<JSON
-{"username": "admin", "roles": ["admin", "user"], "password_hash": "$admin"}
-{"username": "user", "roles": ["user"], "attributes": {"name": "User", "classification": "TLP:W"}, "password_hash": "$user"}
+cat >"$folder/users.json" <<JSON
+[{"uname": "admin", "password": "$admin", "type": ["admin", "user"], "is_active": true, "apikeys": {
+    "devkey": {"acl": ["R", "W", "E"], "password": "$admin"}, "readonly": {"acl": ["R"], "password": "$admin"}}},
+ {"uname": "user", "name": "User", "classification": "TLP:W", "password": "$user", "type": ["user"], "is_active": true, "apikeys": {
+    "devkey": {"acl": ["R", "W"], "password": "$user", "expiry_date": "2099-01-31T00:00:00Z"},
+    "impersonate_admin": {"acl": ["R", "W", "I"], "password": "$user", "agents": ["admin", "goose"]},
+    "impersonate_potato": {"acl": ["R", "W", "I"], "password": "$user", "agents": ["potato"]}}}]
 JSON
-{
-    printf '%s\t' admin devkey RWE - never && echo "$admin"
-    printf '%s\t' admin readonly R - never && echo "$admin"
-    printf '%s\t' user devkey RW - 2099-01-31T00:00:00Z && echo "$user"
-    printf '%s\t' user impersonate_admin RWI admin,goose never && echo "$user"
-    printf '%s\t' user impersonate_potato RWI potato never && echo "$user"
-} >"$folder/apikeys.tsv"
 check "the set-up" bash docs/examples/replace-howler.sh "$folder" replaced-howler
 
 set -a

@@ -395,6 +395,7 @@ async fn every_column_of_a_tenant_moves_or_is_known_to_stay_behind() {
         ),
     ];
     let stays = [
+        "app_tokens",
         "attempts",
         "audit_entries",
         "audit_heads",
