@@ -652,7 +652,9 @@ pub(crate) async fn make_key(
             Letters::List(list) => list,
         };
         let expires_at = match expiry_date {
-            Some(text) => Some(time(&text).ok_or_else(|| Answer::bad_request("Invalid expiry date format: it is no time in ISO 8601, as 2030-01-31T12:00:00Z is."))?),
+            Some(text) => Some(time(&text).ok_or_else(|| {
+                Answer::bad_request("Invalid expiry date format: it is no time in ISO 8601, as 2030-01-31T12:00:00Z is.")
+            })?),
             None => None,
         };
         // One that a token of a provider's login made may not outlive it, where the tenant says so.
