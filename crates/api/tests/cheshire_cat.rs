@@ -652,6 +652,15 @@ async fn p27_nobody_gives_what_they_do_not_hold_nor_takes_the_place_of_who_holds
     assert_eq!(change(&admin, root, json!({ "permissions": shown["permissions"] })).await.json(), shown);
     let taken = change(&admin, root, json!({ "password": "mine!" })).await;
     assert_eq!(taken.status, StatusCode::FORBIDDEN, "an admin of the cat is none of the tenant");
+    assert_eq!(change(&admin, root, json!({ "permissions": {} })).await.status, StatusCode::FORBIDDEN);
+    let removed = scene.ask(&admin, Method::DELETE, &format!("/users/{root}"), None).await;
+    assert_eq!(removed.status, StatusCode::FORBIDDEN, "{}", removed.text);
+    let other_root = person(&scene.tenant, "other", &["admin", "tenant-admin"]).await;
+    let root_token = bearer(&scene.token("root").await);
+    let stripped = change(&root_token, other_root, json!({ "permissions": {} })).await;
+    assert_eq!(stripped.status, StatusCode::BAD_REQUEST, "{}", stripped.text);
+    let still = scene.ask(&admin, Method::GET, &format!("/users/{other_root}"), None).await.json();
+    assert_eq!(still["permissions"].as_object().unwrap().len(), 11, "{still}");
     // A token of the dialect opens nothing of our own management.
     for path in ["/v1/users", "/v1/keys", "/v1/audit"] {
         assert_eq!(scene.ask(&admin, Method::GET, path, None).await.status, StatusCode::UNAUTHORIZED, "{path}");

@@ -1235,3 +1235,58 @@ async fn p39_what_stood_in_an_address_is_not_logged_and_impersonation_is() {
     let line = ended.err.lines().find(|line| line.contains("admin is impersonating user")).unwrap();
     assert!(line.contains("WARN"), "{line}");
 }
+
+#[actix_web::test]
+async fn p29_a_key_makes_no_key_that_may_more_or_lives_longer_and_a_rotated_secret_begins_nothing_that_stays() {
+    let server = Server::start().await;
+    server.default_tenant().await;
+    let scene = Scene::of(&server).await;
+    let admin = scene.tenant.admin().await;
+    let caller = server.with(&admin.basic());
+    let keys = scene.tenant.path("/v1/keys");
+    let listed = caller.get(&format!("{keys}?limit=200")).await.json();
+    let id = |name: &str| {
+        let items = listed["items"].as_array().unwrap();
+        items.iter().find(|key| key["name"] == name && key["scopes"].as_array().unwrap().len() == 3).unwrap()["api_key"].clone()
+    };
+    let path = format!("{keys}/{}", id("devkey").as_str().unwrap());
+    let end = (server.clock.now() + TimeDelta::days(1)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let limits = json!({ "allowed_ips": ["127.0.0.0/8"], "rate_limit": { "requests": 100, "seconds": 60 }, "expires_at": end });
+    assert_eq!(caller.patch(&path, limits).await.status, StatusCode::OK);
+    server.settle().await;
+    let by_key = basic("admin:devkey:admin");
+    response(&scene.make_key(&by_key, json!({ "name": "child", "priv": "RW" })).await);
+    let child = caller.get(&format!("{keys}?limit=200")).await.json();
+    let child = child["items"].as_array().unwrap().iter().find(|key| key["name"] == "child").unwrap().clone();
+    assert_eq!((&child["allowed_ips"], &child["rate_limit"]["requests"]), (&json!(["127.0.0.0/8"]), &json!(100)));
+    assert!(child["expires_at"].as_str().unwrap().starts_with(&end[..19]), "{child}");
+    let later = (server.clock.now() + TimeDelta::days(2)).to_rfc3339();
+    let longer = scene.make_key(&by_key, json!({ "name": "longer", "priv": "R", "expiry_date": later })).await;
+    assert!(said(&longer).1.starts_with("Expiry date must be before"), "{}", longer.text);
+
+    // The old secret logs in while its grace lasts, and no longer than that.
+    let rotated = caller.post(&format!("{path}/rotate"), json!({ "grace_seconds": 60 })).await;
+    assert_eq!(rotated.status, StatusCode::CREATED, "{}", rotated.text);
+    server.settle().await;
+    let token = scene.app_token(json!({ "user": "admin", "apikey": "devkey:admin" })).await;
+    assert_eq!(scene.whoami(&bearer(&token)).await.status, StatusCode::OK);
+    server.clock.advance(TimeDelta::seconds(61));
+    assert_eq!(scene.whoami(&bearer(&token)).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[actix_web::test]
+async fn p16_names_of_keys_that_let_others_act_are_not_guessed_for_ever() {
+    let server = Server::start().await;
+    let scene = Scene::of(&server).await;
+    for name in ["user:impersonate_admin", "user:nothing", "nobody:nothing"] {
+        let guess = |n: usize| basic(&format!("{name}:wrong{n}"));
+        let mut texts = Vec::new();
+        for n in 0..7 {
+            let begun = std::time::Instant::now();
+            texts.push(said(&scene.whoami_as(&basic("admin:admin"), &guess(n)).await).1);
+            assert!(n > 4 || begun.elapsed() >= Duration::from_millis(300), "{name} {n}: {:?}", begun.elapsed());
+        }
+        assert_eq!(texts[0], "No impersonated user found", "{name}");
+        assert!(texts[6].starts_with("Maximum password retry"), "{name}: {texts:?}");
+    }
+}

@@ -317,6 +317,33 @@ async fn scenario_19_after_a_rotation_both_secrets_work_for_the_grace_and_then_t
 }
 
 #[actix_web::test]
+async fn scenario_19_what_the_secret_before_begins_in_its_grace_ends_with_the_grace() {
+    let server = Server::start().await;
+    let scene = Scene::of(&server).await;
+    let made = scene.make(json!({ "refresh": true })).await;
+    let rotate = format!("/v1/keys/{}/rotate", text(&made, "api_key"));
+    let second = scene.caller().post(&rotate, json!({ "grace_seconds": 60 })).await.json();
+    server.settle().await;
+    let begin = async |made: &Value| {
+        let begun = server.with(&pair(made)).post_empty("/v1/authentications").await;
+        assert_eq!(begun.status, StatusCode::CREATED, "{}", begun.text);
+        begun.json()["refresh_token"].as_str().unwrap().to_owned()
+    };
+    let (stolen, own) = (begin(&made).await, begin(&second).await);
+    let next = async |token: &str| {
+        let body = json!({ "refresh_token": token });
+        let answer = server.anonymous().post(&scene.tenant.path("/v1/token/refresh"), body).await;
+        (answer.status, answer.json()["refresh_token"].as_str().map(str::to_owned))
+    };
+    server.clock.advance(TimeDelta::seconds(30));
+    let (status, stolen) = next(&stolen).await;
+    assert_eq!(status, StatusCode::OK);
+    server.clock.advance(TimeDelta::seconds(31));
+    assert_eq!(next(&stolen.unwrap()).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(next(&own).await.0, StatusCode::OK);
+}
+
+#[actix_web::test]
 async fn scenario_19_the_third_secret_ends_the_first_at_once_and_grace_zero_ends_the_one_before() {
     let server = Server::start().await;
     let scene = Scene::of(&server).await;

@@ -743,6 +743,20 @@ async fn a_login_is_asked_about_again_when_its_time_is_over() {
     assert_eq!(refresh(&scene.tenant, refresh_token(&tokens)).await.status, StatusCode::UNAUTHORIZED);
 }
 
+#[actix_web::test]
+async fn a_refresh_token_of_the_providers_is_kept_though_what_comes_after_it_cannot_be_read() {
+    let (server, provider) = both().await;
+    let scene = Scene::with(&server, &provider, json!({ "auto_create": true, "recheck_after": 0 })).await;
+    let tokens = scene.tokens().await;
+    // Userinfo breaks after the token endpoint has answered: nobody knows, and nothing is lost.
+    provider.set(|script| script.userinfo_fails = true);
+    let unknown = refresh(&scene.tenant, refresh_token(&tokens)).await;
+    assert_eq!(unknown.status, StatusCode::SERVICE_UNAVAILABLE, "{}", unknown.text);
+    provider.set(|script| script.userinfo_fails = false);
+    let again = refresh(&scene.tenant, refresh_token(&tokens)).await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.text);
+}
+
 /// The form with which a service asks for the provider's token.
 fn on_behalf_of(token: &str) -> Vec<(&'static str, String)> {
     vec![

@@ -153,9 +153,7 @@ impl Issuer {
             return Err(Fault::Unknown("a password that was changed meanwhile").into());
         }
         scoped.set_password(id, hash, now, &actor.name).await?;
-        let mut families = end_logins(&mut scoped, id, now, &actor.name, EndedBy::Password).await?;
-        // Of the person's keys: these stay, and log in again.
-        families.extend(scoped.end_app_tokens(id, now, &actor.name, EndedBy::Password).await?);
+        let families = end_what_a_password_began(&mut scoped, id, now, &actor.name).await?;
         let deed = actor.did(action, format!("user:{id}"), json!({}), now);
         append(&mut scoped, tenant, &self.chain_key, &self.random, [deed]).await?;
         self.commit_logins(tx, tenant, None, &families).await
@@ -235,6 +233,19 @@ impl Issuer {
         let person = caller.person()?;
         self.find_user(person.tenant.tenant.id, person.user()?.id).await
     }
+}
+
+/// Ends what stands on the password of a person whose row is locked: all logins, and app tokens of the person's keys, which stay
+/// and log in again. Returns the families.
+pub(crate) async fn end_what_a_password_began(
+    tx: &mut TenantTx<'_>,
+    user: UserId,
+    now: DateTime<Utc>,
+    by: &str,
+) -> Result<Vec<FamilyId>, Failure> {
+    let mut families = end_logins(tx, user, now, by, EndedBy::Password).await?;
+    families.extend(tx.end_app_tokens(user, now, by, EndedBy::Password).await?);
+    Ok(families)
 }
 
 /// Ends all sessions and families of a person whose row is locked; returns the families.

@@ -20,12 +20,14 @@ use crate::audit::{Draft, Outcome, append};
 use crate::caller::{Caller, Principal};
 use crate::directory::TenantEntry;
 use crate::exchange::VerifiedKey;
-use crate::login::agent;
+use crate::login::{Asks, agent};
 use crate::opening::{Opening, StandsOn};
+use crate::random::Random;
 use crate::record::Entry;
 use crate::refresh_token::RefreshToken;
 use crate::rights::{self, EVERYTHING};
 use crate::scope::ScopeSet;
+use crate::secret::Peppers;
 use crate::settings::RequestInfo;
 use crate::username::Username;
 use crate::verify::{Denied, Finding, Proved, own_key};
@@ -33,6 +35,10 @@ use crate::{Failure, Fault, Issuer, Refusal};
 
 /// Purpose of the digests of app tokens.
 const KEPT: &str = "app token";
+/// Purpose of what an app token ends in, by which we know our own without asking the database.
+const OURS: &str = "app token's end";
+/// Random bytes of an app token; as many of 32 as are left are its end.
+const RANDOM: usize = 24;
 
 /// An app token as it is presented.
 pub struct AppToken {
@@ -69,6 +75,22 @@ impl AppToken {
 
     fn parts<'a>(&'a self, tenant: &'a TenantId) -> [&'a [u8]; 2] {
         [tenant.0.as_bytes(), self.bytes.as_slice()]
+    }
+
+    /// Makes one.
+    fn generate(username: &str, tenant: TenantId, peppers: &Peppers, random: &Random) -> Option<Self> {
+        let mut bytes = Zeroizing::new(random.bytes::<32>());
+        let (front, end) = bytes.split_at_mut(RANDOM);
+        let (_, digest) = peppers.digest(OURS, &[tenant.0.as_bytes(), front])?;
+        end.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        Some(Self { username: username.to_owned(), bytes })
+    }
+
+    /// Whether we made it for that tenant: what anybody makes up never reaches the database.
+    fn is_ours(&self, tenant: TenantId, peppers: &Peppers) -> bool {
+        let (front, end) = self.bytes.split_at(RANDOM);
+        let fits = |digest: [u8; 32]| digest.iter().zip(end).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0;
+        peppers.digests(OURS, &[tenant.0.as_bytes(), front]).any(|(_, digest)| fits(digest))
     }
 }
 
@@ -127,7 +149,7 @@ impl Issuer {
         request: &RequestInfo,
     ) -> Finding<AppLogin> {
         let now = self.clock.now();
-        let proven = match self.password_of(tenant, username, password, request, now).await? {
+        let proven = match self.password_of(tenant, username, password, Asks::Directories, request, now).await? {
             Ok(proven) => proven,
             Err(denied) => return Ok(Err(denied)),
         };
@@ -170,7 +192,7 @@ impl Issuer {
             user: user.id,
             username: &user.username,
             granted: scopes.to_vec(),
-            not_after: key.entry.key.expires_at,
+            not_after: key.logins_end(),
             request,
         };
         let opening = Opening {
@@ -201,7 +223,7 @@ impl Issuer {
         let whole = now + TimeDelta::seconds(i64::from(lifetime));
         let ends_at = not_after.map_or(whole, |end| end.min(whole));
         let family = FamilyId(self.random.uuid_at(ends_at));
-        let token = AppToken { username: username.to_owned(), bytes: Zeroizing::new(self.random.bytes::<32>()) };
+        let token = AppToken::generate(username, id, &self.peppers, &self.random).ok_or_else(no_pepper)?;
         let (_, mac) = self.peppers.digest(KEPT, &token.parts(&id)).ok_or_else(no_pepper)?;
         let unused = RefreshToken::generate(id, family, 0, &self.random);
         let (pepper_version, unused) = unused.mac(&self.peppers).ok_or_else(no_pepper)?;
@@ -235,6 +257,9 @@ impl Issuer {
     ) -> Finding<(Proved, FamilyId)> {
         let ended = || Ok(Err(Denied::Token("it has ended, or never was one")));
         let id = tenant.tenant.id;
+        if !token.is_ours(id, &self.peppers) {
+            return ended();
+        }
         let macs: Vec<[u8; 32]> = self.peppers.digests(KEPT, &token.parts(&id)).map(|(_, mac)| mac).collect();
         let mut tx = self.store.begin_in(id).await?;
         let family = tx.tenant(id).await?.family_of_app_token(&macs).await?;
@@ -257,7 +282,8 @@ impl Issuer {
             Principal::Key(_) => ScopeSet::kept(&family.scope).intersection(&principal.scopes()),
             Principal::Person(person) => rights::of_login(tenant, person.user()?, &family.scope),
         };
-        Ok(Ok((Proved { principal, scopes, acting: None, ends: Some(family.ends_at.timestamp()) }, family_id)))
+        let ends = Some(family.ends_at.timestamp());
+        Ok(Ok((Proved { principal, scopes, acting: None, ends, by_token: true }, family_id)))
     }
 
     /// Ends the login of an app token.
@@ -267,7 +293,7 @@ impl Issuer {
             Ok(proved) => proved,
             Err(_) => return Err(Refusal::InvalidToken("it has ended, or never was one").into()),
         };
-        let Proved { principal, scopes, acting, ends } = proved;
+        let Proved { principal, scopes, acting, ends, by_token: _ } = proved;
         let actor = Caller { principal, scopes, acting, token_ends: ends, request: request.clone() }.actor();
         let id = tenant.tenant.id;
         let mut tx = self.store.begin_in(id).await?;

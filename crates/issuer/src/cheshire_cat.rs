@@ -108,16 +108,37 @@ fn asked(catalogue: &Catalogue, asked: &Asked) -> Result<ScopeSet, Refusal> {
         .collect()
 }
 
+/// Management beyond that of people, which its routes know nothing of.
+fn beyond_people() -> impl Iterator<Item = &'static str> {
+    MANAGEMENT.into_iter().filter(|scope| !OF_PEOPLE.contains(scope))
+}
+
+/// `users:edit` and `users:delete` are its own: whoever holds no more than these reaches nobody who manages the tenant.
+fn check_manages_no_more(tenant: &TenantEntry, actor: &Actor, user: &User) -> Result<(), Refusal> {
+    let held = of_person(tenant, user);
+    actor.authority.check_gives(MANAGEMENT.into_iter().filter(|scope| held.contains(scope)))
+}
+
 /// The rule of change: roles and scopes that come to exactly these permissions. A role that holds another one goes, all else
-/// stays.
-fn regranted(catalogue: &Catalogue, roles: &[String], scopes: &[String], wanted: &ScopeSet) -> (Vec<String>, Vec<String>) {
+/// stays. A role of the tenant's management is not its to take.
+fn regranted(
+    catalogue: &Catalogue,
+    roles: &[String],
+    scopes: &[String],
+    wanted: &ScopeSet,
+) -> Result<(Vec<String>, Vec<String>), Refusal> {
     let beyond: Vec<String> = all(catalogue).iter().filter(|one| !wanted.contains(one)).map(str::to_owned).collect();
-    let stays = |role: &&String| !beyond.iter().any(|scope| catalogue.roles_cover(std::slice::from_ref(*role), scope));
-    let roles: Vec<String> = roles.iter().filter(stays).cloned().collect();
+    let covers = |role: &String, scope: &str| catalogue.roles_cover(std::slice::from_ref(role), scope);
+    let goes = |role: &String| beyond.iter().any(|scope| covers(role, scope));
+    let (gone, roles): (Vec<String>, Vec<String>) = roles.iter().cloned().partition(goes);
+    if let Some(role) = gone.iter().find(|role| beyond_people().any(|scope| covers(role, scope))) {
+        let problem = format!("come without what the role `{role}` of the tenant's management holds: change roles at /v1/users");
+        return Err(Refusal::invalid("permissions", problem));
+    }
     let other = scopes.iter().filter(|scope| !is_permission(catalogue, scope)).cloned();
     let lacking = wanted.iter().filter(|scope| !catalogue.roles_cover(&roles, scope)).map(str::to_owned);
     let scopes: ScopeSet = other.chain(lacking).collect();
-    (roles, scopes.to_vec())
+    Ok((roles, scopes.to_vec()))
 }
 
 fn check_password(password: &SecretString) -> Result<(), Refusal> {
@@ -132,7 +153,7 @@ fn check_password(password: &SecretString) -> Result<(), Refusal> {
 pub async fn with_a_pause<T>(login: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let heard = Instant::now() + PAUSE;
     let outcome = login.await;
-    if matches!(outcome, Err(Failure::Refusal(Refusal::WrongLogin)))
+    if matches!(outcome, Err(Failure::Refusal(Refusal::WrongLogin | Refusal::Upstream(_))))
         && let Ok(_pause) = PAUSES.try_acquire()
     {
         tokio::time::sleep_until(heard).await;
@@ -162,7 +183,7 @@ impl Issuer {
         check_password(&password)?;
         let (roles, scopes) = match permissions {
             None => (vec![BASE_ROLE.to_owned()], Vec::new()),
-            Some(permissions) => regranted(&tenant.catalogue, &[], &[], &asked(&tenant.catalogue, permissions)?),
+            Some(permissions) => regranted(&tenant.catalogue, &[], &[], &asked(&tenant.catalogue, permissions)?)?,
         };
         let password = Some(NewPassword::Text(password));
         self.create_user(tenant, actor, NewUser { username, roles, scopes, password, ..NewUser::default() }).await
@@ -192,7 +213,8 @@ impl Issuer {
         let rule = |before: &User| {
             let mut change = UserChange { password, ..UserChange::default() };
             if let Some(wanted) = wanted.filter(|wanted| *wanted != among(&tenant.catalogue, &of_person(tenant, before))) {
-                let (roles, scopes) = regranted(&tenant.catalogue, &before.roles, &before.scopes, &wanted);
+                check_manages_no_more(tenant, actor, before)?;
+                let (roles, scopes) = regranted(&tenant.catalogue, &before.roles, &before.scopes, &wanted)?;
                 (change.roles, change.scopes) = (Some(roles), Some(scopes));
             }
             Ok(change)
@@ -203,6 +225,7 @@ impl Issuer {
     /// Removes a person, and tells who it was.
     pub async fn remove_person(&self, tenant: &TenantEntry, actor: &Actor, id: UserId) -> Result<User, Failure> {
         let user = self.find_user(tenant.tenant.id, id).await?;
+        check_manages_no_more(tenant, actor, &user)?;
         self.delete_user(tenant.tenant.id, actor, id).await?;
         Ok(user)
     }
@@ -234,6 +257,7 @@ mod tests {
             role("user", &["memory:read"]),
             role("admin", &["*:read", "*:write", "*:list", "users:read", "users:write"]),
             role("clerk", &["keys:read"]),
+            role("root", &["users:write", "keys:write"]),
         ];
         Catalogue::new(scopes, roles, None, false)
     }
@@ -273,7 +297,7 @@ mod tests {
     #[test]
     fn a_change_comes_to_what_was_asked_and_leaves_what_it_is_not_about() {
         let grant = |roles: &[&str], scopes: &[&str], wanted: &[&str]| {
-            regranted(&catalogue(), &texts(roles), &texts(scopes), &set(wanted))
+            regranted(&catalogue(), &texts(roles), &texts(scopes), &set(wanted)).unwrap()
         };
         let both = |roles: &[&str], scopes: &[&str]| (texts(roles), texts(scopes));
         assert_eq!(grant(&[], &[], &["memory:read"]), both(&[], &["memory:read"]));
@@ -281,6 +305,8 @@ mod tests {
         assert_eq!(grant(&["user"], &["users:list"], &["users:list"]), both(&[], &["users:list"]));
         assert_eq!(grant(&["admin"], &[], &["memory:read", "memory:write"]), both(&[], &["memory:read", "memory:write"]));
         assert_eq!(grant(&["admin", "a-word", "clerk"], &["keys:write"], &[]), both(&["a-word", "clerk"], &["keys:write"]));
+        let root = regranted(&catalogue(), &texts(&["root"]), &[], &set(&[]));
+        assert!(root.unwrap_err().to_string().contains("`root` of the tenant's management"));
     }
 
     #[tokio::test]

@@ -82,13 +82,15 @@ pub struct VerifiedKey {
     pub owner: Arc<OwnerNow>,
     /// What it holds now.
     scopes: Arc<ScopeSet>,
+    /// When the secret that proved it ends, if another has taken over.
+    secret_ends: Option<DateTime<Utc>>,
 }
 
 impl VerifiedKey {
     /// A key whose standing was asked about.
     pub(crate) fn new(tenant: Arc<TenantEntry>, entry: Arc<KeyEntry>, owner: Arc<OwnerNow>) -> Self {
         let scopes = rights::of_key(&tenant, &owner, &entry);
-        Self { tenant, entry, owner, scopes }
+        Self { tenant, entry, owner, scopes, secret_ends: None }
     }
 
     /// `sub`: the person, or the application where no person stands behind the key.
@@ -122,6 +124,11 @@ impl VerifiedKey {
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         self.person().map(|user| user.username.as_str())
+    }
+
+    /// When a login that it begins ends at the latest: with the key, and with the secret that proved it.
+    pub(crate) fn logins_end(&self) -> Option<DateTime<Utc>> {
+        [self.entry.key.expires_at, self.secret_ends].into_iter().flatten().min()
     }
 
     /// The person behind it, if there is one.
@@ -181,9 +188,10 @@ pub(crate) enum Purpose {
 /// How a presented secret compares with what is kept of a key's.
 enum Comparison {
     Differs,
-    FitsMac,
-    /// With the hash that another system kept.
-    FitsHash(PasswordHash),
+    /// With one of our own, which ends then.
+    FitsMac(Option<DateTime<Utc>>),
+    /// With the hash that another system kept, which ends then.
+    FitsHash(PasswordHash, Option<DateTime<Utc>>),
 }
 
 /// A pair that holds, and by what its secret was known.
@@ -385,7 +393,7 @@ impl Issuer {
         Ok(Granted { jwt: minted.jwt, expires_in, scope: Some(scope).filter(|scope| !scope.is_empty()), refresh_token })
     }
 
-    /// A token family for a key whose setting asks for one. It ends no later than the key.
+    /// A token family for a key whose setting asks for one. It ends no later than the key, and the secret that asks for it.
     fn open_for_key(
         &self,
         verified: &VerifiedKey,
@@ -395,7 +403,7 @@ impl Issuer {
         let VerifiedKey { tenant, entry, .. } = verified;
         let rule = tenant.settings.refresh();
         let whole = now + TimeDelta::seconds(i64::from(rule.absolute));
-        let ends_at = entry.key.expires_at.map_or(whole, |end| end.min(whole));
+        let ends_at = verified.logins_end().map_or(whole, |end| end.min(whole));
         let id = FamilyId(self.random.uuid_at(ends_at));
         let token = RefreshToken::generate(entry.tenant, id, 0, &self.random);
         let (pepper_version, mac) = token.mac(&self.peppers).ok_or_else(|| Fault::Internal("there is no pepper".into()))?;
@@ -484,7 +492,7 @@ impl Issuer {
         if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
             return Err(Refusal::Throttled { retry_after }.into());
         }
-        if let Comparison::FitsHash(hash) = by {
+        if let Comparison::FitsHash(hash, _) = by {
             self.upgrade_secret(&key.entry, &credential.secret, &hash).await?;
         }
         if purpose == Purpose::Proof {
@@ -583,9 +591,10 @@ impl Issuer {
             by = self.compare(&reloaded, &entry.secrets, secret, now).await?;
             entry = reloaded;
         }
-        if matches!(by, Comparison::Differs) {
-            return not("wrong_secret", Some(entry));
-        }
+        let secret_ends = match &by {
+            Comparison::Differs => return not("wrong_secret", Some(entry)),
+            Comparison::FitsMac(ends) | Comparison::FitsHash(_, ends) => *ends,
+        };
         if purpose == Purpose::Own && entry.key.agents.is_some() {
             return not("impersonation_key", Some(entry));
         }
@@ -595,7 +604,7 @@ impl Issuer {
         match standing(&tenant, &owner, Some(&entry.key), None, now) {
             Ok(()) => {
                 self.hash_again(&entry, secret);
-                Ok(Ok(Proven { key: VerifiedKey::new(tenant, entry, owner), by }))
+                Ok(Ok(Proven { key: VerifiedKey { secret_ends, ..VerifiedKey::new(tenant, entry, owner) }, by }))
             }
             Err(fallen) => not(fallen.reason(), Some(entry)),
         }
@@ -610,20 +619,20 @@ impl Issuer {
         secret: &SecretString,
         now: DateTime<Utc>,
     ) -> Result<Comparison, Failure> {
-        let living = || entry.secrets.iter().filter(|kept| kept.expires_at.is_none_or(|end| now < end)).map(|kept| &kept.kept);
-        let fits_mac = living().fold(false, |fits, kept| match kept {
-            KeptSecret::Mac(mac, version) => fits | self.peppers.verify(*version, &entry.key.id, secret, mac),
-            KeptSecret::Hash(_) => fits,
+        let living = || entry.secrets.iter().filter(|kept| kept.expires_at.is_none_or(|end| now < end));
+        let fits_mac = living().fold(None, |fits, kept| match &kept.kept {
+            KeptSecret::Mac(mac, version) if self.peppers.verify(*version, &entry.key.id, secret, mac) => Some(kept.expires_at),
+            KeptSecret::Mac(..) | KeptSecret::Hash(_) => fits,
         });
-        if fits_mac {
-            return Ok(Comparison::FitsMac);
+        if let Some(ends) = fits_mac {
+            return Ok(Comparison::FitsMac(ends));
         }
         for kept in living() {
-            if let KeptSecret::Hash(hash) = kept
-                && !before.iter().any(|one| one.kept == *kept)
+            if let KeptSecret::Hash(hash) = &kept.kept
+                && !before.iter().any(|one| one.kept == kept.kept)
                 && self.hasher.fits(entry.tenant, secret.clone(), hash.clone()).await?
             {
-                return Ok(Comparison::FitsHash(hash.clone()));
+                return Ok(Comparison::FitsHash(hash.clone(), kept.expires_at));
             }
         }
         Ok(Comparison::Differs)

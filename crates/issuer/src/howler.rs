@@ -6,9 +6,10 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use claviger_store::api_key::ApiKey;
 use claviger_store::id::{Owner, TenantId, UserId};
+use claviger_store::token_family::{EndedBy, Principal};
 use claviger_store::user::User;
 use secrecy::SecretString;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::acting::ActingRule;
 use crate::attribute::Attributes;
@@ -147,16 +148,26 @@ impl Issuer {
         Ok(Known { user, attributes, keys })
     }
 
-    /// Makes a key for whoever asks, no more than they hold. Its full name and its secret, or why not.
+    /// Makes a key for whoever asks, no more than they hold: a key makes one that may be used no more freely, and ends with it.
+    /// Its full name and its secret, or why not.
     pub async fn make_named_key(
         &self,
         tenant: &TenantEntry,
         allowed: &Allowed,
-        wish: KeyWish,
+        mut wish: KeyWish,
         request: &RequestInfo,
     ) -> Finding<(String, SecretString), String> {
         let now = self.clock.now();
         let (user, actor) = allowed.themselves(request)?;
+        let mut limits = KeyLimits::default();
+        if let Some(id) = &allowed.key {
+            let maker = self.directory.key(id).await?.ok_or(Refusal::NotFound)?;
+            limits = maker.limits.clone();
+            if let Some(end) = maker.key.expires_at {
+                wish.no_later_than = Some(wish.no_later_than.map_or(end, |other| other.min(end)));
+                wish.expires_at = wish.expires_at.or(wish.no_later_than);
+            }
+        }
         let Ok(mut scopes) = tenant.scopes_of_privileges(&wish.letters) else {
             return Ok(Err("There is no such privilege: a key has some of R, W, E and I.".into()));
         };
@@ -182,7 +193,7 @@ impl Issuer {
             token_lifetime: None,
             refresh: false,
             expires_at: expires_at.map(Some),
-            limits: KeyLimits::default(),
+            limits,
             import: None,
         };
         let folded = allowed.username.as_deref().and_then(Username::fold).ok_or(Refusal::NotAPerson)?;
@@ -194,7 +205,7 @@ impl Issuer {
             return Err(Refusal::NotFound.into());
         }
         for taken in [&short, &name] {
-            if !scoped.keys_named(&folded, taken).await?.is_empty() {
+            if !scoped.keys_named(&folded, taken, 1).await?.is_empty() {
                 return Ok(Err("There is an API key of this name already.".into()));
             }
         }
@@ -221,15 +232,25 @@ impl Issuer {
         let (_, actor) = allowed.themselves(request)?;
         let folded = allowed.username.as_deref().and_then(Username::fold).ok_or(Refusal::NotAPerson)?;
         let id = tenant.tenant.id;
+        let now = self.clock.now();
         let mut tx = self.store.begin_in(id).await?;
-        let keys = tx.tenant(id).await?.keys_named(&folded, name).await?;
-        drop(tx);
-        if keys.is_empty() {
+        let mut scoped = tx.tenant(id).await?;
+        // Made elsewhere, several may have one name.
+        let (mut revoked, mut families, mut deeds) = (Vec::new(), Vec::new(), Vec::new());
+        for key in scoped.keys_named(&folded, name, i64::MAX).await? {
+            if scoped.revoke_key(&key, now, &actor.name).await? {
+                families.extend(scoped.end_families(&Principal::Key(key.clone()), now, &actor.name, EndedBy::Key).await?);
+                deeds.push(actor.did("key.revoke", format!("key:{key}"), json!({ "name": name }), now));
+                revoked.push(key);
+            }
+        }
+        if revoked.is_empty() {
             return Err(Refusal::NotFound.into());
         }
-        // Made elsewhere, several may have one name.
-        for key in keys {
-            self.revoke_key(id, &actor, &key).await?;
+        append(&mut scoped, id, &self.chain_key, &self.random, deeds).await?;
+        self.commit_logins(tx, id, None, &families).await?;
+        for key in &revoked {
+            self.forget("api_keys", id, key);
         }
         Ok(())
     }

@@ -152,11 +152,19 @@ impl Identity {
     }
 
     /// Attributes after a login: those that a rule names follow the other side, which may say them no more; the others stay.
-    /// What does not fit beside them changes nothing.
+    /// What does not fit beside them is missing then, rather than as it was.
     pub(crate) fn told(&self, before: &Attributes, mapping: &Mapping) -> Attributes {
-        let named = mapping.attributes.iter().map(|rule| &rule.attribute).filter(|name| is_attribute(name));
-        let told = named.map(|name| (name.clone(), self.attributes.get(name).cloned().unwrap_or_default()));
-        changed(before, &told.collect()).unwrap_or_else(|_| before.clone())
+        let named = || mapping.attributes.iter().map(|rule| &rule.attribute).filter(|name| is_attribute(name));
+        let mut after = before.clone();
+        after.retain(|name, _| !named().any(|one| one == name));
+        for name in named() {
+            if let Some(value) = self.attributes.get(name)
+                && let Ok(with) = changed(&after, &Attributes::from_iter([(name.clone(), value.clone())]))
+            {
+                after = with;
+            }
+        }
+        after
     }
 
     /// What is kept with the link.
@@ -268,8 +276,9 @@ mod tests {
         assert_eq!(told(json!({})), json!({ "clearance": "level-3" }));
         let before = json!({ "clearance": "level-1", "team": "t", "projects": ["p"] });
         assert_eq!(told(before), json!({ "clearance": "level-3", "projects": ["p"] }));
-        let full = json!({ "clearance": "a", "projects": "x".repeat(4060) });
-        assert_eq!(told(full.clone()), full, "what has no room changes nothing");
+        let own = json!({ "projects": "x".repeat(4060) });
+        let full = json!({ "clearance": "a", "projects": own["projects"] });
+        assert_eq!(told(full), own, "what has no room is missing, and is not what it was");
     }
 
     #[test]

@@ -108,6 +108,15 @@ pub(crate) fn agent(text: Option<&str>) -> Option<String> {
     Some(kept).filter(|kept| !kept.is_empty())
 }
 
+/// Who is asked about a password beside us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// The tenant's directories.
+    Directories,
+    /// Nobody: it is rather a key's secret, which is not theirs to see.
+    Nobody,
+}
+
 impl Issuer {
     /// Logs somebody in and begins a token family.
     pub async fn log_in(&self, login: Login<'_>) -> Result<LoggedIn, Failure> {
@@ -205,18 +214,23 @@ impl Issuer {
 
     /// Checks a password: counted before it is looked at, hashed whoever it is, refused after one time for all.
     pub(crate) async fn prove(&self, login: &Login<'_>, now: DateTime<Utc>) -> Result<Proven, Failure> {
+        self.prove_here_or(login, Asks::Directories, now).await
+    }
+
+    /// As [`Issuer::prove`], but directories are asked only if that is said.
+    pub(crate) async fn prove_here_or(&self, login: &Login<'_>, asks: Asks, now: DateTime<Utc>) -> Result<Proven, Failure> {
         if login.password.expose_secret().len() > LONGEST_PRESENTED {
             return Err(Refusal::invalid("password", format!("is longer than {LONGEST_PRESENTED} bytes")).into());
         }
         let heard = Instant::now() + REFUSED_AFTER;
-        let outcome = self.prove_at_once(login, now).await;
+        let outcome = self.prove_at_once(login, asks, now).await;
         if matches!(outcome, Err(Failure::Refusal(Refusal::WrongLogin))) {
             tokio::time::sleep_until(heard).await;
         }
         LOGINS.of(|_| "done", outcome)
     }
 
-    async fn prove_at_once(&self, login: &Login<'_>, now: DateTime<Utc>) -> Result<Proven, Failure> {
+    async fn prove_at_once(&self, login: &Login<'_>, asks: Asks, now: DateTime<Utc>) -> Result<Proven, Failure> {
         let Login { tenant, username, password: presented, device, request, .. } = login;
         let id = tenant.tenant.id;
         // Before anything is counted: whoever would wait too long is told so at once.
@@ -249,7 +263,7 @@ impl Issuer {
                 return Err(failure);
             }
         };
-        if password.is_none() {
+        if password.is_none() && asks == Asks::Directories {
             match self.ask_directories(tenant, username, presented, request).await {
                 Ok(Some((user, connection))) => {
                     return Ok(Proven { user, by: ProvenBy::Directory(connection.row.id), counted });

@@ -236,6 +236,9 @@ struct KeyRecord {
     created_by: String,
     expires_at: Option<DateTime<Utc>>,
     disabled: Option<Deed>,
+    /// Its id is never given again, and whoever has its secret stays out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked: Option<Deed>,
     last_used_at: Option<DateTime<Utc>>,
     secrets: Vec<SecretRecord>,
 }
@@ -446,6 +449,15 @@ impl Record {
         let mut line = serde_json::to_string(self).map_err(|error| Fault::Internal(error.to_string()))?;
         line.push('\n');
         Ok(line)
+    }
+
+    /// Whether it says what is of no meaning any more: a token that has ended, or how long one was stopped.
+    fn is_over(&self, now: DateTime<Utc>) -> bool {
+        match self {
+            Self::Token(token) => token.expires_at <= now,
+            Self::Revocation(revocation) => revocation.until <= now,
+            _ => false,
+        }
     }
 
     /// As it is compared: nothing of a passphrase is left.

@@ -22,7 +22,8 @@ use crate::{Failure, Issuer, Refusal};
 /// Somebody of another system.
 #[derive(Default)]
 pub struct Newcomer {
-    /// The person. Without an id, whoever has the name here already is taken for the same person.
+    /// The person. Without an id, whoever has the name here already is taken for the same person; keys are given to such a one
+    /// only if some of them came before.
     pub person: NewUser,
     /// The keys that the person had there.
     pub keys: Vec<NewcomerKey>,
@@ -110,6 +111,7 @@ impl Issuer {
         let Newcomer { person, keys } = newcomer;
         let checked = self.checked(tenant, person).await?;
         let folded = checked.username.folded.clone();
+        let known_by_id = checked.id.is_some();
         let id = tenant.tenant.id;
         let mut tx = self.store.begin_brief(id).await?;
         let mut scoped = tx.tenant(id).await?;
@@ -127,6 +129,20 @@ impl Issuer {
             }
         };
         let owner = Owner::User(user.id);
+        if !settled.made && !known_by_id && !keys.is_empty() {
+            let mut came_before = false;
+            for key in &keys {
+                let api_key = key.id.clone().unwrap_or_else(|| key_id(id, &folded, &key.name));
+                if let Some(api_key) = KeyId::parse(&api_key) {
+                    came_before |= scoped.key(&api_key).await?.is_some_and(|kept| kept.owner == owner);
+                }
+            }
+            if !came_before {
+                let problem = "the username belongs to somebody who was here before and is not known to be the same, so the keys \
+                               are left: make them anew for that person, or give one of the two another name";
+                return Err(Refusal::Conflict(problem.into()).into());
+            }
+        }
         for key in keys {
             let NewcomerKey { name, id: given, hash, scopes, roles, agents, expires_at } = key;
             let key = given.unwrap_or_else(|| key_id(id, &folded, &name));

@@ -286,6 +286,16 @@ pub struct UpstreamToken {
     pub scope: Option<String>,
 }
 
+/// What a provider gave at its token endpoint, not yet read.
+pub(crate) struct Given {
+    pub(crate) refresh_token: Option<SecretString>,
+    id_token: Option<SecretString>,
+    access_token: Option<SecretString>,
+    is_bearer: bool,
+    expires_in: Option<i64>,
+    scope: Option<String>,
+}
+
 /// What a provider said at its token endpoint.
 pub(crate) struct Said {
     pub(crate) subject: String,
@@ -337,22 +347,24 @@ impl Way<'_> {
             ("code_verifier", verifier.expose_secret()),
         ];
         let wanted = Wanted { issuer: &metadata.issuer, client: &self.oidc.client_id, nonce: Some(nonce), subject: None };
-        self.tokens(metadata, &form, wanted).await
+        let given = self.tokens(metadata, &form).await?;
+        self.read(metadata, given, wanted).await
     }
 
-    /// Refreshes (OpenID Connect Core §12). `None` when the provider gives no ID token again: then it only said yes.
-    pub(crate) async fn refresh(
-        &self,
-        metadata: &Metadata,
-        refresh_token: &SecretString,
-        subject: &str,
-    ) -> Result<Said, Failure> {
+    /// Refreshes (OpenID Connect Core §12). What is given is yet to be read, and its refresh token to be kept before that: the one
+    /// that was sent may be good no more.
+    pub(crate) async fn refresh(&self, metadata: &Metadata, refresh_token: &SecretString) -> Result<Given, Failure> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
-        let wanted = Wanted { issuer: &metadata.issuer, client: &self.oidc.client_id, nonce: None, subject: Some(subject) };
-        self.tokens(metadata, &form, wanted).await
+        self.tokens(metadata, &form).await
     }
 
-    async fn tokens(&self, metadata: &Metadata, form: &[(&str, &str)], wanted: Wanted<'_>) -> Result<Said, Failure> {
+    /// Reads what a refresh gave. Without an ID token it only says yes.
+    pub(crate) async fn read_refreshed(&self, metadata: &Metadata, given: Given, subject: &str) -> Result<Said, Failure> {
+        let wanted = Wanted { issuer: &metadata.issuer, client: &self.oidc.client_id, nonce: None, subject: Some(subject) };
+        self.read(metadata, given, wanted).await
+    }
+
+    async fn tokens(&self, metadata: &Metadata, form: &[(&str, &str)]) -> Result<Given, Failure> {
         let mut form = form.to_vec();
         let mut basic = None;
         match self.secret {
@@ -371,10 +383,22 @@ impl Way<'_> {
                 _ => Err(declined("the provider refused the code or refresh token")),
             };
         }
-        let access_token = text("access_token").map(|token| SecretString::from(token.to_owned()));
-        let refresh_token = text("refresh_token").map(|token| SecretString::from(token.to_owned()));
-        let (subject, mut claims) = match (text("id_token"), wanted.subject) {
-            (Some(token), _) => self.verified(metadata, token, &wanted).await?,
+        let secret = |name: &str| text(name).map(|token| SecretString::from(token.to_owned()));
+        let is_bearer = text("token_type").is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+        Ok(Given {
+            refresh_token: secret("refresh_token"),
+            id_token: secret("id_token"),
+            access_token: secret("access_token"),
+            is_bearer,
+            expires_in: posted.json.get("expires_in").and_then(Value::as_i64),
+            scope: text("scope").map(str::to_owned),
+        })
+    }
+
+    async fn read(&self, metadata: &Metadata, given: Given, wanted: Wanted<'_>) -> Result<Said, Failure> {
+        let Given { refresh_token, id_token, access_token, is_bearer, expires_in, scope } = given;
+        let (subject, mut claims) = match (&id_token, wanted.subject) {
+            (Some(token), _) => self.verified(metadata, token.expose_secret(), &wanted).await?,
             (None, Some(subject)) => (subject.to_owned(), Map::new()),
             (None, None) => return Err(declined("no ID token")),
         };
@@ -392,12 +416,7 @@ impl Way<'_> {
                 claims.entry(name).or_insert(value);
             }
         }
-        let is_bearer = text("token_type").is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
-        let access = access_token.filter(|_| is_bearer).map(|token| UpstreamToken {
-            token,
-            expires_in: posted.json.get("expires_in").and_then(Value::as_i64),
-            scope: text("scope").map(str::to_owned),
-        });
+        let access = access_token.filter(|_| is_bearer).map(|token| UpstreamToken { token, expires_in, scope });
         Ok(Said { subject, claims, refresh_token, access })
     }
 

@@ -23,8 +23,8 @@ use crate::settings::RequestInfo;
 use crate::upstream::{acting, refresh_place};
 use crate::{Failure, Fault, Issuer, Refusal};
 
-/// Seconds that one request may take to ask, before another may.
-const ASKING: f64 = 15.0;
+/// Seconds that one request may take to ask, before another may: five requests of five seconds, and a little.
+const ASKING: f64 = 30.0;
 /// How long others wait for it.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// Between looks.
@@ -125,15 +125,9 @@ impl Issuer {
         Ok(claimed)
     }
 
-    async fn release(
-        &self,
-        tenant: TenantId,
-        family: FamilyId,
-        checked_at: Option<DateTime<Utc>>,
-        sealed: Option<&[u8]>,
-    ) -> Result<(), Failure> {
+    async fn release(&self, tenant: TenantId, family: FamilyId, checked_at: Option<DateTime<Utc>>) -> Result<(), Failure> {
         let mut tx = self.store.begin_in(tenant).await?;
-        tx.tenant(tenant).await?.release_connection_login(family, checked_at, sealed).await?;
+        tx.tenant(tenant).await?.release_connection_login(family, checked_at).await?;
         Ok(tx.commit().await?)
     }
 
@@ -142,20 +136,13 @@ impl Issuer {
         match self.ask_with(stood, &login).await {
             Ok(mut said) => {
                 let access = said.access.take();
-                let place = refresh_place(tenant, login.connection, login.user);
-                let sealed = said.refresh_token.as_ref().map(|token| {
-                    let sealed = self.connection_vault.seal(&place, token.expose_secret().as_bytes(), &self.random);
-                    sealed.map_err(|_| Fault::Internal("a provider's refresh token could not be sealed".into()))
-                });
-                // First of all: theirs that we had may be good no more.
-                let sealed = sealed.transpose()?;
-                self.release(tenant, stood.family, Some(self.clock.now()), sealed.as_deref()).await?;
+                self.release(tenant, stood.family, Some(self.clock.now())).await?;
                 self.follow_claims(stood, &login, said).await?;
                 Ok(access)
             }
             Err(Failure::Refusal(Refusal::Upstream(declined))) => Err(self.end_refused(stood, declined.reason()).await),
             Err(failure) => {
-                self.release(tenant, stood.family, None, None).await?;
+                self.release(tenant, stood.family, None).await?;
                 Err(failure)
             }
         }
@@ -168,8 +155,9 @@ impl Issuer {
         if !stood.connection.is_enabled() {
             return Err(no());
         }
+        let place = refresh_place(tenant, login.connection, login.user);
         let sealed = login.sealed_refresh.as_ref().ok_or_else(no)?;
-        let opened = self.connection_vault.open(&refresh_place(tenant, login.connection, login.user), sealed);
+        let opened = self.connection_vault.open(&place, sealed);
         let opened = opened.ok().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
         let token =
             opened.map(SecretString::from).ok_or_else(|| Fault::Internal("a provider's refresh token does not open".into()))?;
@@ -177,7 +165,16 @@ impl Issuer {
         let secret = self.connection_secret(tenant, &stood.connection.row)?;
         let way = self.way(tenant, oidc, secret.as_ref());
         let metadata = way.metadata().await?;
-        way.refresh(&metadata, &token, &subject).await
+        let given = way.refresh(&metadata, &token).await?;
+        // First of all: theirs that we had may be good no more, whatever becomes of the rest.
+        if let Some(token) = &given.refresh_token {
+            let sealed = self.connection_vault.seal(&place, token.expose_secret().as_bytes(), &self.random);
+            let sealed = sealed.map_err(|_| Fault::Internal("a provider's refresh token could not be sealed".into()))?;
+            let mut tx = self.store.begin_in(tenant).await?;
+            tx.tenant(tenant).await?.keep_provider_refresh(stood.family, &sealed).await?;
+            tx.commit().await?;
+        }
+        way.read_refreshed(&metadata, given, &subject).await
     }
 
     async fn subject_of(&self, tenant: TenantId, login: &ConnectionLogin) -> Result<Option<String>, Failure> {

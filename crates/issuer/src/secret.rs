@@ -95,6 +95,12 @@ fn plausible(text: &str, prefix: &str) -> bool {
     }
 }
 
+/// True for what has the form of a key's secret that we made.
+pub(crate) fn is_own_secret(text: &str, brand: &str) -> bool {
+    let prefix = format!("{brand}s_");
+    text.starts_with(&prefix) && plausible(text, &prefix)
+}
+
 /// A presented pair.
 pub struct AppKeyCredential {
     /// Which key.
@@ -199,10 +205,12 @@ impl Peppers {
         Some((known.current, digest(known.of(known.current)?, purpose, parts)))
     }
 
-    /// As [`Peppers::digest`], under each pepper.
+    /// As [`Peppers::digest`], under each pepper of ours. Whoever brought a tenant along knows the pepper that came with it: under
+    /// that, nothing but the secrets that came too is believed.
     pub(crate) fn digests(&self, purpose: &str, parts: &[&[u8]]) -> impl Iterator<Item = (i16, [u8; 32])> + use<> {
         let known = self.known();
-        let all: Vec<_> = known.versions.iter().map(|(version, pepper)| (*version, digest(pepper, purpose, parts))).collect();
+        let own = known.versions.iter().filter(|(version, _)| *version > 0);
+        let all: Vec<_> = own.map(|(version, pepper)| (*version, digest(pepper, purpose, parts))).collect();
         all.into_iter()
     }
 

@@ -9,7 +9,7 @@ use claviger_store::user::{EMAIL_TAKEN, ID_TAKEN, LOOK_TAKEN, USERNAME_TAKEN, Us
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::account::end_logins;
+use crate::account::{end_logins, end_what_a_password_began};
 use crate::attribute::{Attributes, changed, name_attributes};
 use crate::audit::{Actor, Draft, append};
 use crate::directory::TenantEntry;
@@ -269,7 +269,7 @@ impl Issuer {
         if let Some(hash) = password {
             check_not_above(&entry, actor, &before)?;
             scoped.set_password(id, &hash, now, &actor.name).await?;
-            families.extend(end_logins(&mut scoped, id, now, &actor.name, EndedBy::Password).await?);
+            families.extend(end_what_a_password_began(&mut scoped, id, now, &actor.name).await?);
             deeds.push(actor.did("user.password_set", &target, json!({}), now));
         }
         if let Some(disabled) = disabled

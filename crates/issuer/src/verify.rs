@@ -25,6 +25,7 @@ use claviger_store::ticket::Holder;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::acting::{Acting, ActingRule, holds_more, is_acted_for, may_act_as, without_management};
 use crate::app_token::AppToken;
@@ -34,15 +35,16 @@ use crate::denial::Why;
 use crate::directory::TenantEntry;
 use crate::exchange::{KEY_EXPIRED, Purpose, VerifiedKey};
 use crate::howler::{is_key_name, tells_keys_apart};
-use crate::login::{Login, Proven};
+use crate::login::{Asks, Login, Proven, REFUSED_AFTER};
 use crate::measure::VERIFICATIONS;
 use crate::record::Entry;
 use crate::requirement::{Missing, Requirement, ScopesNeeded};
 use crate::rights;
 use crate::scope::ScopeSet;
-use crate::secret::{AppKeyCredential, is_ticket};
+use crate::secret::{AppKeyCredential, is_own_secret, is_ticket};
 use crate::settings::RequestInfo;
 use crate::standing::OwnerNow;
+use crate::throttle::Attempt;
 use crate::username::Username;
 use crate::{Failure, Issuer, Refusal};
 
@@ -222,7 +224,12 @@ pub(crate) struct Proved {
     pub(crate) scopes: ScopeSet,
     pub(crate) acting: Option<Acting>,
     pub(crate) ends: Option<i64>,
+    /// Whether a token said so, which was issued for whom it names.
+    pub(crate) by_token: bool,
 }
+
+/// Keys of one name that are tried, those made last.
+const MOST_OF_A_NAME: i64 = 5;
 
 /// The outer error is "could not find out", the inner one is "no".
 pub type Finding<T, No = Denied> = Result<Result<T, No>, Failure>;
@@ -385,7 +392,7 @@ impl Issuer {
             return Ok(Err(denied));
         }
         let scopes = ScopeSet::kept(&ticket.scope).intersection(&principal.scopes());
-        Ok(Ok(Proved { principal, scopes, acting: None, ends: None }))
+        Ok(Ok(Proved { principal, scopes, acting: None, ends: None, by_token: false }))
     }
 
     async fn prove_token(
@@ -407,7 +414,7 @@ impl Issuer {
         if let Err(denied) = self.use_of(&principal, asked.request, now).await? {
             return Ok(Err(denied));
         }
-        Ok(Ok(Proved { principal, scopes, acting, ends: token.expires_at }))
+        Ok(Ok(Proved { principal, scopes, acting, ends: token.expires_at, by_token: true }))
     }
 
     /// An app token, or a pair that looks like one.
@@ -497,8 +504,13 @@ impl Issuer {
         {
             return Ok(self.prove_named(tenant, &keys, secret, asked.request, now).await?.and_then(own_key));
         }
-        let proved = self.prove_password(tenant, first, SecretString::from(rest), asked.request, now).await?;
-        let named = rest.split_once(':').is_some_and(|(name, _)| is_key_name(name));
+        let pair = rest.split_once(':');
+        let asks = match pair.is_some_and(|(_, secret)| is_own_secret(secret, brand)) {
+            true => Asks::Nobody,
+            false => Asks::Directories,
+        };
+        let proved = self.prove_password(tenant, first, SecretString::from(rest), asks, asked.request, now).await?;
+        let named = pair.is_some_and(|(name, _)| is_key_name(name));
         Ok(proved.map_err(|denied| no_such_key(tenant, denied, named)))
     }
 
@@ -517,7 +529,7 @@ impl Issuer {
             return self.prove_named(tenant, &keys, secret, request, now).await;
         }
         let password = SecretString::from(format!("{name}:{secret}"));
-        Ok(Err(match self.prove_password(tenant, username, password, request, now).await? {
+        Ok(Err(match self.prove_password(tenant, username, password, Asks::Nobody, request, now).await? {
             Ok(_) => Denied::Invalid,
             Err(denied) => no_such_key(tenant, denied, true),
         }))
@@ -527,11 +539,12 @@ impl Issuer {
     async fn named_keys(&self, tenant: &TenantEntry, username: &str, name: &str) -> Result<Option<Vec<KeyId>>, Failure> {
         let Some(folded) = Username::fold(username) else { return Ok(None) };
         let mut tx = self.store.begin_in(tenant.tenant.id).await?;
-        let keys = tx.tenant(tenant.tenant.id).await?.keys_named(&folded, name).await?;
+        let keys = tx.tenant(tenant.tenant.id).await?.keys_named(&folded, name, MOST_OF_A_NAME).await?;
         Ok((!keys.is_empty()).then_some(keys))
     }
 
-    /// The key among these that the secret belongs to.
+    /// The key among these that the secret belongs to. A wrong one is heard no sooner than a wrong password: whether there is a
+    /// key of the name is not told by the time that it takes.
     async fn prove_named(
         &self,
         tenant: &Arc<TenantEntry>,
@@ -540,9 +553,16 @@ impl Issuer {
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Finding<VerifiedKey> {
+        let heard = Instant::now() + REFUSED_AFTER;
+        let rule = tenant.settings.throttle.unwrap_or(self.settings.throttle);
         let mut denied = Denied::Invalid;
         for key in keys {
-            let Some(pair) = AppKeyCredential::of(key.as_str(), secret, &self.settings.brand) else { continue };
+            let Some(pair) = AppKeyCredential::of(key.as_str(), secret, &self.settings.brand) else {
+                if let Some(retry_after) = self.failures.fail(&Attempt::new(key.as_str(), request.address), rule, now) {
+                    denied = Denied::Throttled { retry_after };
+                }
+                continue;
+            };
             match self.try_pair(tenant, pair, request, now).await? {
                 // Another of these may be the right one.
                 Err(Denied::Invalid) => {}
@@ -550,6 +570,7 @@ impl Issuer {
                 settled => return Ok(settled),
             }
         }
+        tokio::time::sleep_until(heard).await;
         Ok(Err(denied))
     }
 
@@ -559,12 +580,13 @@ impl Issuer {
         tenant: &Arc<TenantEntry>,
         username: &str,
         password: SecretString,
+        asks: Asks,
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Finding<Proven> {
         let request = request.clone();
         let login = Login { tenant, username, password, scope: None, client: None, device: None, request };
-        match self.prove(&login, now).await {
+        match self.prove_here_or(&login, asks, now).await {
             Ok(proven) => Ok(Ok(proven)),
             Err(Failure::Refusal(Refusal::Throttled { retry_after })) => Ok(Err(Denied::Throttled { retry_after })),
             Err(Failure::Refusal(_)) => Ok(Err(Denied::Invalid)),
@@ -577,17 +599,18 @@ impl Issuer {
         tenant: &Arc<TenantEntry>,
         username: &str,
         password: SecretString,
+        asks: Asks,
         request: &RequestInfo,
         now: DateTime<Utc>,
     ) -> Finding<Proved> {
-        let proven = match self.password_of(tenant, username, password, request, now).await? {
+        let proven = match self.password_of(tenant, username, password, asks, request, now).await? {
             Ok(proven) => proven,
             Err(denied) => return Ok(Err(denied)),
         };
         let owner = Arc::new(OwnerNow::User(proven.user.clone()));
         self.succeeded(tenant.tenant.id, proven).await;
         let principal = Principal::Person(Person { tenant: tenant.clone(), owner, login: None });
-        Ok(Ok(Proved { scopes: principal.scopes(), principal, acting: None, ends: None }))
+        Ok(Ok(Proved { scopes: principal.scopes(), principal, acting: None, ends: None, by_token: false }))
     }
 
     /// The caller acts for the owner of a second key. Its secret is looked at before its list of agents.
@@ -627,8 +650,34 @@ impl Issuer {
         }))
     }
 
-    /// `USER:KEY:SECRET` of a key that somebody may act with, or `KEY:SECRET`.
+    /// `USER:KEY:SECRET` of a key that somebody may act with, or `KEY:SECRET`. A name that is not there counts, and is heard of,
+    /// as a wrong secret is.
     pub(crate) async fn impersonation_key(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        text: &SecretString,
+        request: &RequestInfo,
+        now: DateTime<Utc>,
+    ) -> Finding<VerifiedKey> {
+        let heard = Instant::now() + REFUSED_AFTER;
+        let mut parts = text.expose_secret().splitn(3, ':').map(str::to_lowercase);
+        let (first, second) = (parts.next().unwrap_or_default(), parts.next().filter(|_| parts.next().is_some()));
+        let named = format!("lent {} {first}:{}", tenant.tenant.id, second.unwrap_or_default());
+        let attempt = Attempt::new(&named, request.address);
+        let rule = tenant.settings.throttle.unwrap_or(self.settings.throttle);
+        if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
+            return Ok(Err(Denied::Throttled { retry_after }));
+        }
+        let found = self.find_impersonation_key(tenant, text, request, now).await?;
+        if !matches!(found, Err(Denied::NoImpersonatedUser)) {
+            return Ok(found);
+        }
+        let used_up = self.failures.fail(&attempt, rule, now);
+        tokio::time::sleep_until(heard).await;
+        Ok(used_up.map_or(found, |retry_after| Err(Denied::Throttled { retry_after })))
+    }
+
+    async fn find_impersonation_key(
         &self,
         tenant: &Arc<TenantEntry>,
         text: &SecretString,
@@ -716,7 +765,10 @@ fn no_such_key(tenant: &TenantEntry, denied: Denied, named: bool) -> Denied {
 pub(crate) fn own_key(key: VerifiedKey) -> Result<Proved, Denied> {
     match key.entry.key.agents {
         Some(_) => Err(Denied::ImpersonationKeyAlone),
-        None => Ok(Proved { scopes: key.scopes().clone(), principal: Principal::Key(key), acting: None, ends: None }),
+        None => {
+            let scopes = key.scopes().clone();
+            Ok(Proved { scopes, principal: Principal::Key(key), acting: None, ends: None, by_token: false })
+        }
     }
 }
 
@@ -755,7 +807,7 @@ pub(crate) fn may_impersonate(
 
 /// The caller itself, or whom its key says that it acts for. A token says by itself whose it is.
 fn act_as(proved: Proved, user_id: Option<&str>) -> Result<Allowed, Denied> {
-    let Proved { principal, scopes, acting, ends } = proved;
+    let Proved { principal, scopes, acting, ends, by_token } = proved;
     let mut allowed = Allowed {
         subject: principal.subject(),
         username: principal.username().map(str::to_owned),
@@ -771,8 +823,7 @@ fn act_as(proved: Proved, user_id: Option<&str>) -> Result<Allowed, Denied> {
     };
     let Principal::Key(key) = &principal else { return Ok(allowed) };
     allowed.key = Some(key.entry.key.id.clone());
-    // A token was issued for whom it names.
-    if ends.is_some() || allowed.actor.is_some() {
+    if by_token || allowed.actor.is_some() {
         return Ok(allowed);
     }
     let list = key.entry.key.act_as.as_deref();

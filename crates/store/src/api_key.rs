@@ -486,6 +486,28 @@ impl TenantTx<'_> {
         .collect()
     }
 
+    /// Keys that are revoked, in order of id.
+    pub async fn revoked_keys(&mut self) -> Result<Vec<ApiKey>, StoreError> {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles,
+                      k.act_as, k.act_as_default, k.agents, k.limits, k.token_lifetime, k.refresh,
+                      k.created_at, k.created_by, k.expires_at, k.disabled_at, k.disabled_by,
+                      k.revoked_at, k.revoked_by, u.last_used_at AS "last_used_at?",
+                      u.network AS "network?", u.agent AS "agent?"
+                 FROM api_keys k
+                 LEFT JOIN api_key_usage u ON (u.tenant_id, u.key_id) = (k.tenant_id, k.id)
+                WHERE k.tenant_id = $1 AND k.revoked_at IS NOT NULL
+                ORDER BY k.id"#,
+            self.tenant.0
+        )
+        .fetch_all(&mut *self.connection)
+        .await?
+        .into_iter()
+        .map(ApiKey::try_from)
+        .collect()
+    }
+
     /// Replaces what may change of a key.
     pub async fn update_key(
         &mut self,
@@ -665,8 +687,8 @@ impl TenantTx<'_> {
     }
 
     /// The keys that are not revoked of the living person of that case-mapped name, by the key's name or id: those that were
-    /// made last first, and few.
-    pub async fn keys_named(&mut self, username_folded: &str, name: &str) -> Result<Vec<KeyId>, StoreError> {
+    /// made last first, and not more than `most`.
+    pub async fn keys_named(&mut self, username_folded: &str, name: &str, most: i64) -> Result<Vec<KeyId>, StoreError> {
         Ok(sqlx::query_scalar!(
             r#"SELECT k.id AS "id: KeyId"
                  FROM users u
@@ -674,10 +696,11 @@ impl TenantTx<'_> {
                 WHERE u.tenant_id = $1 AND u.username_folded = $2 AND u.deleted_at IS NULL
                   AND k.revoked_at IS NULL AND (k.name = $3 OR k.id = $3)
                 ORDER BY k.created_at DESC
-                LIMIT 5"#,
+                LIMIT $4"#,
             self.tenant.0,
             username_folded,
-            name
+            name,
+            most
         )
         .fetch_all(&mut *self.connection)
         .await?)

@@ -587,21 +587,27 @@ impl TenantTx<'_> {
         .await?)
     }
 
-    /// Keeps what the provider answered: when, if it said yes; and its next refresh token, if it gave one.
-    pub async fn release_connection_login(
-        &mut self,
-        id: FamilyId,
-        checked_at: Option<DateTime<Utc>>,
-        sealed_refresh: Option<&[u8]>,
-    ) -> Result<(), StoreError> {
+    /// Keeps the provider's next refresh token.
+    pub async fn keep_provider_refresh(&mut self, id: FamilyId, sealed: &[u8]) -> Result<(), StoreError> {
         sqlx::query!(
-            "UPDATE connection_logins
-                SET asking_until = NULL, checked_at = coalesce($3, checked_at), sealed_refresh = coalesce($4, sealed_refresh)
+            "UPDATE connection_logins SET sealed_refresh = $3 WHERE tenant_id = $1 AND id = $2",
+            self.tenant.0,
+            id.0,
+            sealed
+        )
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Lets others ask; keeps when the provider said yes, if it did.
+    pub async fn release_connection_login(&mut self, id: FamilyId, checked_at: Option<DateTime<Utc>>) -> Result<(), StoreError> {
+        sqlx::query!(
+            "UPDATE connection_logins SET asking_until = NULL, checked_at = coalesce($3, checked_at)
               WHERE tenant_id = $1 AND id = $2",
             self.tenant.0,
             id.0,
-            checked_at,
-            sealed_refresh
+            checked_at
         )
         .execute(&mut *self.connection)
         .await?;

@@ -54,7 +54,9 @@ impl TryFrom<TokenColumns> for MovedToken {
 impl TenantTx<'_> {
     /// Lets statements of this transaction take longer than a request may.
     pub async fn take_time(&mut self) -> Result<(), StoreError> {
-        sqlx::raw_sql("SET LOCAL statement_timeout = 0").execute(&mut *self.connection).await?;
+        // Whoever reads what is written may be slow too.
+        let both = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+        sqlx::raw_sql(both).execute(&mut *self.connection).await?;
         Ok(())
     }
 
@@ -143,7 +145,9 @@ impl TenantTx<'_> {
                    SELECT last.jti, last.expires_at
                      FROM unnest($3::timestamptz[]) AS began
                     CROSS JOIN LATERAL (SELECT t.jti, t.expires_at FROM issued_tokens t
-                                         WHERE t.tenant_id = $1 AND t.issued_at >= began AND t.expires_at < '9999-01-01'
+                                         WHERE t.tenant_id = $1 AND t.expires_at < '9999-01-01'
+                                           -- Clocks differ, and `iat` is whole seconds, or lies back.
+                                           AND t.issued_at >= began - interval '1 minute'
                                          ORDER BY t.expires_at DESC, t.jti
                                          LIMIT 1) AS last
                )

@@ -291,6 +291,7 @@ impl TenantTx<'_> {
     }
 
     /// Ends the families of a principal that are too many, those used longest ago; returns which.
+    /// What has ended by itself counts no more.
     pub async fn end_surplus_families(&mut self, principal: &Principal, by: &str) -> Result<Vec<FamilyId>, StoreError> {
         let (user, key) = match principal {
             Principal::User(user) => (Some(user.0), None),
@@ -300,7 +301,7 @@ impl TenantTx<'_> {
             r#"UPDATE token_families SET revoked_at = statement_timestamp(), revoked_by = $4, revoked_why = $5
                 WHERE tenant_id = $1 AND revoked_at IS NULL
                   AND id = ANY(ARRAY(SELECT id FROM token_families
-                                      WHERE tenant_id = $1 AND revoked_at IS NULL
+                                      WHERE tenant_id = $1 AND revoked_at IS NULL AND ends_at > statement_timestamp()
                                         AND (user_id = $2 AND user_id IS NOT NULL OR key_id = $3 AND key_id IS NOT NULL)
                                       ORDER BY rotated_at DESC
                                      OFFSET $6))

@@ -97,8 +97,10 @@ impl Passphrase {
     /// For a file that may need one.
     pub(super) fn for_import(&self, text: &str) -> anyhow::Result<Option<SecretString>> {
         match is_sealed(text) {
-            Some(true) => self.find(false).map(Some),
-            Some(false) | None => Ok(None),
+            // Of one that is not sealed, it is told that the passphrase proves nothing.
+            Some(false) if self.passphrase_file.is_none() => Ok(None),
+            Some(_) => self.find(false).map(Some),
+            None => Ok(None),
         }
     }
 

@@ -139,7 +139,7 @@ pub(super) async fn run(order: Order, config: &Config, output: Output) -> anyhow
         output.print(&report, self::text)?;
         match report.skipped.len() {
             0 => Ok(()),
-            count => bail!("{count} things were left out; mend them and import again: what is there already is left as it is"),
+            count => bail!("left out: {count}; mend that and import again: what is there already is left as it is"),
         }
     })
     .await
@@ -313,6 +313,10 @@ fn records(text: &str, map: bool) -> anyhow::Result<Vec<Record<'_>>> {
     if text.trim_start().starts_with('[') {
         let items: Vec<&RawValue> = serde_json::from_str(text).map_err(unreadable)?;
         return Ok(items.into_iter().map(|item| Record { key: None, text: item.get() }).collect());
+    }
+    // One object over many lines is one record.
+    if let Ok(item) = serde_json::from_str::<&RawValue>(text) {
+        return Ok(vec![Record { key: None, text: item.get() }]);
     }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     Ok(lines.map(|line| Record { key: None, text: line }).collect())

@@ -121,6 +121,14 @@ fn refused(answer: Answer) -> Answer {
     }
 }
 
+/// What it answers to somebody who is not logged in, whyever that is.
+fn not_logged_in(answer: Answer) -> Answer {
+    match answer.status() {
+        StatusCode::FORBIDDEN | StatusCode::CONFLICT => answer.in_dialect(StatusCode::FORBIDDEN, invalid_credentials),
+        _ => said(answer),
+    }
+}
+
 /// The status and the words that its core is told to answer with. A policy's status is the tenant's own.
 pub(crate) fn told(denied: &Denied) -> (u16, String) {
     let status = match denied {
@@ -201,7 +209,7 @@ pub(crate) async fn issue_token(
         device: None,
         request: request_info(&req),
     };
-    let logged_in = with_a_pause(issuer.log_in_as_usual(login)).await.map_err(|failure| said(failure.into()))?;
+    let logged_in = with_a_pause(issuer.log_in_as_usual(login)).await.map_err(|failure| not_logged_in(failure.into()))?;
     Ok(Json(TokenOut { access_token: logged_in.tokens.access_token, token_type: "bearer" }))
 }
 

@@ -477,6 +477,9 @@ pub(crate) async fn log_out(req: HttpRequest, issuer: Data<Issuer>, speaks: Spea
             Shown::AppToken(token, _) => issuer.end_app_token(tenant, &token, &request).await?,
             Shown::Token(token) => {
                 let caller = issuer.authenticate_as_usual(Some(tenant), Presented::Token(token), request).await?;
+                if caller.acting.is_some() {
+                    return Err(Refusal::ActingForAnother.into());
+                }
                 issuer.log_out(&caller).await?;
             }
             Shown::Basic(_) | Shown::Pair(_) | Shown::Unreadable => {

@@ -48,6 +48,8 @@ pub struct Script {
     pub id_token_on_refresh: bool,
     /// Seconds that the token endpoint takes.
     pub slow: u64,
+    /// Whether userinfo is broken.
+    pub userinfo_fails: bool,
     codes: HashMap<String, (String, String, String)>,
     /// Requests at each path.
     pub asked: HashMap<String, u32>,
@@ -91,6 +93,7 @@ impl Provider {
             refuse_refresh: false,
             id_token_on_refresh: true,
             slow: 0,
+            userinfo_fails: false,
             codes: HashMap::new(),
             asked: HashMap::new(),
             forms: Vec::new(),
@@ -251,5 +254,8 @@ async fn userinfo(provider: Data<Provider>, req: HttpRequest) -> HttpResponse {
         return HttpResponse::Unauthorized().json(json!({ "error": "invalid_token" }));
     }
     let script = provider.script.lock().unwrap();
+    if script.userinfo_fails {
+        return HttpResponse::InternalServerError().finish();
+    }
     HttpResponse::Ok().json(script.userinfo.clone().unwrap_or_else(|| Value::Object(script.claims.clone())))
 }

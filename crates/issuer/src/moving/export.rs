@@ -302,9 +302,11 @@ async fn write_keys(
         after = Some(last.id.clone());
         keys.extend(page.into_iter().filter(|key| is_owned(key.owner)));
     }
+    keys.extend(scoped.revoked_keys().await?.into_iter().filter(|key| is_owned(key.owner)));
     keys.sort_by(|a, b| a.id.cmp(&b.id));
     for page in keys.chunks(usize::from(PAGE)) {
-        let ids: Vec<KeyId> = page.iter().map(|key| key.id.clone()).collect();
+        let living = page.iter().filter(|key| !matches!(key.status, KeyStatus::Revoked(_)));
+        let ids: Vec<KeyId> = living.map(|key| key.id.clone()).collect();
         let mut secrets: BTreeMap<KeyId, Vec<SecretRecord>> = BTreeMap::new();
         for (key, StoredSecret { slot, kept, created_at, expires_at }) in scoped.secrets_of(&ids).await? {
             let kept = match kept {
@@ -346,9 +348,10 @@ fn of_key(key: ApiKey, secrets: Vec<SecretRecord>) -> KeyRecord {
         last_used_network: _,
         last_used_agent: _,
     } = key;
-    let disabled = match status {
-        KeyStatus::Active | KeyStatus::Revoked(_) => None,
-        KeyStatus::Disabled(evidence) => Some(evidence.into()),
+    let (disabled, revoked) = match status {
+        KeyStatus::Active => (None, None),
+        KeyStatus::Disabled(evidence) => (Some(evidence.into()), None),
+        KeyStatus::Revoked(evidence) => (None, Some(evidence.into())),
     };
     KeyRecord {
         api_key: id.to_string(),
@@ -366,6 +369,7 @@ fn of_key(key: ApiKey, secrets: Vec<SecretRecord>) -> KeyRecord {
         created_by,
         expires_at,
         disabled,
+        revoked,
         last_used_at,
         secrets,
     }

@@ -30,7 +30,6 @@ use crate::attribute::{Attributes, changed};
 use crate::audience::Profile;
 use crate::audit::{Actor, append};
 use crate::connection::{ConnectionSettings, secret_place};
-use crate::grant::checked_scopes;
 use crate::key_pair::{PublicKey, Signer};
 use crate::limits::KeyLimits;
 use crate::password::imported;
@@ -48,6 +47,8 @@ use crate::{Failure, Fault, Issuer, Refusal};
 
 /// After how many records statements are planned anew.
 const PLANNED_ANEW: usize = 500;
+/// Most peppers of a file. An installation has one, and one more for each rotation.
+const MOST_PEPPERS: usize = 32;
 
 /// What became of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -113,7 +114,13 @@ impl<'a> File<'a> {
             return Err(bad(end, "does not fit those before it: somebody changed the file, or lost a part of it"));
         }
         let vault = match (&tenant.seal, passphrase) {
-            (None, _) => None,
+            (None, None) => None,
+            // Whoever gives a passphrase relies on what it proves.
+            (None, Some(_)) => {
+                let problem =
+                    "is given, and this file is not sealed: anybody may have changed it. Import it without one if you trust it";
+                return Err(Refusal::invalid("passphrase", problem).into());
+            }
             (Some(_), None) => return Err(Refusal::invalid("passphrase", "is needed: the file's secrets are sealed").into()),
             (Some(seal), Some(passphrase)) => {
                 let vault = seal.vault(passphrase).await?;
@@ -158,6 +165,8 @@ struct Making<'a> {
     /// Of whom a key signed that came without its private half.
     signers_lost: BTreeSet<Option<AudienceId>>,
     revocations: Vec<Revocation>,
+    /// Peppers that came with the file.
+    adopted: usize,
 }
 
 impl Issuer {
@@ -212,6 +221,7 @@ impl Issuer {
             peppers: self.pepper_names().await?,
             signers_lost: BTreeSet::new(),
             revocations: Vec::new(),
+            adopted: 0,
         };
         making.make(&mut tx, slug).await?;
         let moved = making.moved;
@@ -233,9 +243,12 @@ impl Issuer {
     /// Whether a tenant is just what the file says.
     async fn is_as_in(&self, file: &File<'_>, slug: &str) -> Result<bool, Failure> {
         let mut lines = Vec::with_capacity(file.lines.len());
+        let now = self.clock.now();
         self.read_tenant(file.tenant.id, None, &Sealing::Marked, &mut |mut record: Record| {
-            record.mark();
-            lines.push(record.line()?);
+            if !record.is_over(now) {
+                record.mark();
+                lines.push(record.line()?);
+            }
             Ok(())
         })
         .await?;
@@ -249,7 +262,8 @@ impl Issuer {
             return Ok(false);
         }
         for (number, line) in (2..).zip(&file.lines) {
-            if !same(record(number, line)?)? {
+            let record = record(number, line)?;
+            if !record.is_over(now) && !same(record)? {
                 return Ok(false);
             }
         }
@@ -283,7 +297,12 @@ impl Making<'_> {
         self.keep_tenant(&mut scoped, slug).await?;
         let file = self.file;
         for (number, line) in (2..).zip(&file.lines) {
-            let kind = self.keep(tx, record(number, line)?).await.map_err(|failure| match failure {
+            let record = record(number, line)?;
+            // There is no room any more for what has ended, nor need.
+            if record.is_over(self.now) {
+                continue;
+            }
+            let kind = self.keep(tx, record).await.map_err(|failure| match failure {
                 Failure::Refusal(refusal) => bad(number, format!("cannot be kept: {refusal}")),
                 fault @ Failure::Fault(_) => fault,
             })?;
@@ -382,10 +401,7 @@ impl Making<'_> {
                 let TokenRecord { id, key, login, subject, scope, issued_at, expires_at, revoked } = token;
                 let key = key.map(|key| key_id(&key)).transpose()?;
                 let row = TokenRow { id, key, family: login, subject, scope, issued_at, expires_at };
-                // There is no room any more for what has ended, nor need.
-                if expires_at > self.now {
-                    scoped.keep_token(&MovedToken { row, revoked: revoked.map(Into::into) }).await.map_err(refused)?;
-                }
+                scoped.keep_token(&MovedToken { row, revoked: revoked.map(Into::into) }).await.map_err(refused)?;
                 "tokens"
             }
             Record::Revocation(RevocationRecord { seq, stops, id, before, until }) => {
@@ -407,6 +423,11 @@ impl Making<'_> {
         let Some(value) = self.file.open(&place_of_pepper(self.tenant, &name), &secret)? else { return Ok(()) };
         if value.len() != 32 || pepper_name(&value) != name {
             return Err(Refusal::invalid("name", "is not that of the pepper").into());
+        }
+        // Each costs every server a little with every check, and stays.
+        self.adopted += 1;
+        if self.adopted > MOST_PEPPERS {
+            return Err(Refusal::Conflict(format!("there are more than {MOST_PEPPERS} peppers")).into());
         }
         let version = self.issuer.adopt_pepper(tx, &value, self.now).await?;
         self.peppers.insert(name, version);
@@ -443,6 +464,15 @@ impl Making<'_> {
         let algorithm = Algorithm::parse(&algorithm).ok_or_else(unknown)?;
         let public = PublicKey::new(algorithm, &public_key.0).ok().filter(|public| public.kid() == kid).ok_or_else(unknown)?;
         let mut state = state_of(state)?;
+        if public.is_published_sample() && !matches!(state, SigningKeyState::Gone { .. }) {
+            let problem =
+                "was published as an example: everybody can sign with it. Rotate the signing key there, and export again";
+            return Err(Refusal::invalid("private_key", problem).into());
+        }
+        let signs_or_signed = matches!(state, SigningKeyState::Active { .. } | SigningKeyState::Retired { .. });
+        if signs_or_signed && activated_at.is_none() {
+            return Err(Refusal::invalid("activated_at", "is missing of a key that signs or signed").into());
+        }
         let place = place(self.tenant, &kid);
         let sealed_private = match self.file.open(&place, &private_key)? {
             Some(private) => {
@@ -492,8 +522,8 @@ impl Making<'_> {
             id,
             username,
             email,
-            roles: checked_roles(&roles)?,
-            scopes: checked_scopes(&scopes)?,
+            roles: kept_roles(roles)?,
+            scopes: kept_scopes(scopes)?,
             attributes: changed(&Attributes::new(), &attributes)?,
             created_at,
             status: status(disabled, deleted),
@@ -528,6 +558,7 @@ impl Making<'_> {
             created_by,
             expires_at,
             disabled,
+            revoked,
             last_used_at,
             secrets,
         } = key;
@@ -536,14 +567,14 @@ impl Making<'_> {
             return Err(Refusal::Conflict("the key id is taken; key ids are unique over all tenants".into()).into());
         }
         let owner = owner.into();
-        let (scopes, roles) = (checked_scopes(&scopes)?, checked_roles(&roles)?);
+        let (scopes, roles) = (kept_scopes(scopes)?, kept_roles(roles)?);
         check_name("name", &name)?;
         check_lifetime(token_lifetime)?;
         KeyLimits::kept(&limits).ok_or_else(|| Refusal::invalid("limits", "are none of a key"))?.check()?;
         let acting = ActingRule { act_as, act_as_default, agents };
         acting.check(owner, &scopes, refresh)?;
         let ActingRule { act_as, act_as_default, agents } = acting;
-        let secrets = self.secrets(&id, secrets)?;
+        let secrets = if revoked.is_some() { Vec::new() } else { self.secrets(&id, secrets)? };
         let key = ApiKey {
             id,
             name,
@@ -559,7 +590,11 @@ impl Making<'_> {
             created_at,
             created_by,
             expires_at,
-            status: disabled.map_or(KeyStatus::Active, |deed| KeyStatus::Disabled(deed.into())),
+            status: match (revoked, disabled) {
+                (Some(deed), _) => KeyStatus::Revoked(deed.into()),
+                (None, Some(deed)) => KeyStatus::Disabled(deed.into()),
+                (None, None) => KeyStatus::Active,
+            },
             last_used_at,
             last_used_network: None,
             last_used_agent: None,
@@ -598,6 +633,21 @@ impl Making<'_> {
             kept_all.push(StoredSecret { slot: 0, kept, created_at: self.now, expires_at: None });
         }
         Ok(kept_all)
+    }
+}
+
+/// What somebody holds may have come to be more than is given at once.
+fn kept_scopes(scopes: Vec<String>) -> Result<Vec<String>, Refusal> {
+    match scopes.iter().all(|scope| is_scope(scope)) {
+        true => Ok(scopes),
+        false => Err(Refusal::invalid("scopes", "are `resource:action`, each")),
+    }
+}
+
+fn kept_roles(roles: Vec<String>) -> Result<Vec<String>, Refusal> {
+    match roles.iter().all(|role| is_role(role)) {
+        true => Ok(roles),
+        false => Err(Refusal::invalid("roles", "are names of roles, each")),
     }
 }
 
