@@ -95,7 +95,7 @@ pub(in crate::cli) async fn run(order: Order, installation: &Installation, outpu
     })?;
     match report.skipped.len() {
         0 => Ok(()),
-        count => bail!("skipped: {count}; mend that and import again: what is there already is left as it is"),
+        count => bail!("{count} lines were skipped; mend them and import again: what is there already is left as it is"),
     }
 }
 
