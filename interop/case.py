@@ -1,5 +1,6 @@
 """What every case in Python stands on: the server that the runner started, and checks that print one line each."""
 
+import base64
 import json
 import os
 import socket
@@ -34,6 +35,11 @@ def claviger(*arguments, **more):
     done = subprocess.run(command, capture_output=True, text=True, check=False, **more)
     check(f"claviger {arguments[0]} {arguments[1]}", done.returncode == 0, done.stderr)
     return json.loads(done.stdout)
+
+
+def decoded(part):
+    """The bytes of a part of a token: base64url without padding."""
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def free_ports(count):

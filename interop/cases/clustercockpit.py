@@ -12,7 +12,7 @@ import requests
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from case import BASE, check, refuses, tampered
+from case import BASE, check, decoded, refuses, tampered
 
 TOKENS = 1000
 
@@ -22,10 +22,6 @@ def claviger(*arguments):
         [os.environ["BINARY"], "--data-dir", os.environ["DATA"], *arguments], capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout.strip()
-
-
-def decoded(part):
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def raw_check(token, key, now):

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc import jwt as jose
 from joserfc.jwk import KeySet
 
-from case import BASE, check, claviger
+from case import BASE, check, claviger, decoded
 
 TOKENS = 1000
 TENANT = "aggregator"
@@ -23,11 +23,6 @@ raw = requests.get(f"{BASE}/t/{TENANT}/v1/public-key?format=raw", timeout=10).te
 bare = Ed25519PublicKey.from_public_bytes(base64.b64decode(raw))
 jwks = requests.get(f"{BASE}/t/{TENANT}/.well-known/jwks.json", timeout=10).json()
 key, keys = jwt.PyJWKSet.from_dict(jwks).keys[0].key, KeySet.import_key_set(jwks)
-
-
-def decoded(part):
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-
 
 session = requests.Session()
 wrong = []

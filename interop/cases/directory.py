@@ -14,7 +14,7 @@ import time
 
 import requests
 
-from case import BASE, check
+from case import BASE, check, decoded
 
 SCRATCH = pathlib.Path(os.environ["SCRATCH"])
 # One of our own: names that nobody can have count as one, and many are tried.
@@ -122,10 +122,7 @@ def refused(what, username, password, status, error):
 
 
 def claims(tokens):
-    import base64
-
-    part = tokens["access_token"].split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return json.loads(decoded(tokens["access_token"].split(".")[1]))
 
 
 claviger("tenant", "create", TENANT, "--settings", '{"login_throttle":{"failures":100}}')

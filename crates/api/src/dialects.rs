@@ -14,14 +14,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use claviger_issuer::caller::{Caller, Presented};
 use claviger_issuer::dialect::Dialects;
 use claviger_issuer::{Refusal, TenantEntry};
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use crate::border::MappedHost;
 use crate::caller::{issuer, path_tenant, request_info};
 use crate::credentials;
+use crate::login_page::Place;
 use crate::problem::{Answer, Answered};
 
 /// What the dialects serve, under `/t/{tenant}` and on hosts that stand for a tenant.
@@ -56,6 +58,20 @@ impl<D: Dialect> FromRequest for Speaks<D> {
                 false => Err(Answer::not_found()),
             }
         })
+    }
+}
+
+/// Whether the request came to a host that stands for its tenant.
+fn is_mapped(req: &HttpRequest) -> bool {
+    req.extensions().get::<MappedHost>().is_some()
+}
+
+/// Where a cookie of a dialect counts: for its tenant's paths alone, since its name is not the tenant's, and other tenants may be on
+/// the same host.
+fn cookie_path(req: &HttpRequest, place: &Place) -> String {
+    match is_mapped(req) {
+        true => "/".to_owned(),
+        false => place.base.clone(),
     }
 }
 

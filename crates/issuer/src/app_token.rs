@@ -14,6 +14,7 @@ use claviger_store::id::{FamilyId, TenantId, UserId};
 use claviger_store::token_family::{EndedBy, NewFamily, Principal as Holder};
 use secrecy::SecretString;
 use serde_json::json;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::audit::{Draft, Outcome, append};
@@ -89,7 +90,7 @@ impl AppToken {
     /// Whether we made it for that tenant: what anybody makes up never reaches the database.
     fn is_ours(&self, tenant: TenantId, peppers: &Peppers) -> bool {
         let (front, end) = self.bytes.split_at(RANDOM);
-        let fits = |digest: [u8; 32]| digest.iter().zip(end).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0;
+        let fits = |digest: [u8; 32]| digest.get(..end.len()).is_some_and(|own| own.ct_eq(end).into());
         peppers.digests(OURS, &[tenant.0.as_bytes(), front]).any(|(_, digest)| fits(digest))
     }
 }

@@ -432,6 +432,11 @@ impl Issuer {
         Ok((token, opening))
     }
 
+    /// How often a key may be tried in vain.
+    pub(crate) fn key_throttle(&self, tenant: Option<&TenantEntry>) -> Throttle {
+        tenant.and_then(|entry| entry.settings.throttle).unwrap_or(self.settings.throttle)
+    }
+
     /// Checks a pair, its key's standing, and how often it was tried from here.
     pub async fn verify_pair(
         &self,
@@ -473,7 +478,7 @@ impl Issuer {
         let attempt = Attempt::new(credential.key.as_str(), request.address);
         // The path's tenant, else the installation: the key's own tenant is not known yet, and whether it exists
         // must not be told by when attempts are refused.
-        let rule = tenant.and_then(|entry| entry.settings.throttle).unwrap_or(self.settings.throttle);
+        let rule = self.key_throttle(tenant);
         if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
             return Err(Refusal::Throttled { retry_after }.into());
         }

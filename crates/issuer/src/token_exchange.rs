@@ -255,7 +255,7 @@ impl Issuer {
     }
 
     /// A token that is exchanged: one that is not good is a grant that is not.
-    async fn exchanged(
+    pub(crate) async fn exchanged(
         &self,
         tenant: &Arc<TenantEntry>,
         token: &SecretString,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::audit::{Draft, Outcome};
@@ -84,10 +84,7 @@ impl Issuer {
         if !client.scopes().contains(TOKENS_UPSTREAM) {
             return Err(Refusal::InsufficientScope(TOKENS_UPSTREAM.into()).into());
         }
-        let token = match self.verify_token(Some(tenant), subject.expose_secret(), For::AnybodyByUs, now).await {
-            Err(Failure::Refusal(Refusal::InvalidToken(why))) => return Err(Refusal::NotExchangeable(why).into()),
-            outcome => outcome?,
-        };
+        let token = self.exchanged(tenant, subject, For::AnybodyByUs, now).await?;
         if token.acting.is_some() {
             return Err(Refusal::NotExchangeable("it lets somebody act for another").into());
         }

@@ -554,7 +554,7 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Finding<VerifiedKey> {
         let heard = Instant::now() + REFUSED_AFTER;
-        let rule = tenant.settings.throttle.unwrap_or(self.settings.throttle);
+        let rule = self.key_throttle(Some(tenant));
         let mut denied = Denied::Invalid;
         for key in keys {
             let Some(pair) = AppKeyCredential::of(key.as_str(), secret, &self.settings.brand) else {
@@ -664,7 +664,7 @@ impl Issuer {
         let (first, second) = (parts.next().unwrap_or_default(), parts.next().filter(|_| parts.next().is_some()));
         let named = format!("lent {} {first}:{}", tenant.tenant.id, second.unwrap_or_default());
         let attempt = Attempt::new(&named, request.address);
-        let rule = tenant.settings.throttle.unwrap_or(self.settings.throttle);
+        let rule = self.key_throttle(Some(tenant));
         if let Some(retry_after) = self.failures.blocked(&attempt, rule, now) {
             return Ok(Err(Denied::Throttled { retry_after }));
         }

@@ -486,8 +486,8 @@ impl TenantTx<'_> {
         .collect()
     }
 
-    /// Keys that are revoked, in order of id.
-    pub async fn revoked_keys(&mut self) -> Result<Vec<ApiKey>, StoreError> {
+    /// All keys, revoked ones too, in no order.
+    pub async fn all_keys(&mut self) -> Result<Vec<ApiKey>, StoreError> {
         sqlx::query_as!(
             Row,
             r#"SELECT k.id AS "id: KeyId", k.name, k.application_id, k.user_id, k.scopes, k.roles,
@@ -497,8 +497,7 @@ impl TenantTx<'_> {
                       u.network AS "network?", u.agent AS "agent?"
                  FROM api_keys k
                  LEFT JOIN api_key_usage u ON (u.tenant_id, u.key_id) = (k.tenant_id, k.id)
-                WHERE k.tenant_id = $1 AND k.revoked_at IS NOT NULL
-                ORDER BY k.id"#,
+                WHERE k.tenant_id = $1"#,
             self.tenant.0
         )
         .fetch_all(&mut *self.connection)

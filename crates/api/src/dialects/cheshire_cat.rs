@@ -7,7 +7,7 @@ use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Json, Path};
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, delete, get, post, put};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, put};
 use claviger_issuer::caller::Caller;
 use claviger_issuer::cheshire_cat::{Asked as Permissions, PersonChange, available, held_by, with_a_pause};
 use claviger_issuer::dialect::Dialects;
@@ -24,9 +24,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
-use super::{Dialect, Speaks};
+use super::{Dialect, Speaks, cookie_path, is_mapped};
 use crate::body::{Asked, Body, FormBody};
-use crate::border::MappedHost;
 use crate::caller::{request_info, require};
 use crate::cookies::from_here;
 use crate::credentials;
@@ -233,10 +232,6 @@ fn login_path(req: &HttpRequest, place: &Place) -> String {
     }
 }
 
-fn is_mapped(req: &HttpRequest) -> bool {
-    req.extensions().get::<MappedHost>().is_some()
-}
-
 /// Its login page
 #[utoipa::path(
     tag = "Dialects",
@@ -352,10 +347,8 @@ async fn begin(
         return Ok([cookies.set_session(&begun.cookie, begun.lasts), cookies.set_device(&begun.device)]);
     }
     let logged_in = issuer.log_in_as_usual(login).await?;
-    // Its name is not the tenant's: for this tenant's paths alone, where others are on the same host.
-    let path = if is_mapped(req) { "/" } else { place.base.as_str() };
     let panel = Cookie::build(PANEL_COOKIE, logged_in.tokens.access_token)
-        .path(path.to_owned())
+        .path(cookie_path(req, place))
         .secure(request_info(req).https)
         .http_only(false)
         .same_site(SameSite::Lax)

@@ -6,7 +6,7 @@ use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Json, Path};
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, delete, get, post, put};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, put};
 use claviger_issuer::audit::Actor;
 use claviger_issuer::caller::Caller;
 use claviger_issuer::clustercockpit::{ADMINISTERS, Edit, PROJECTS, check_new, check_role, projects};
@@ -21,9 +21,8 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{Dialect, Speaks, caller_as_usual};
+use super::{Dialect, Speaks, caller_as_usual, cookie_path};
 use crate::body::{AnyForm, Asked};
-use crate::border::MappedHost;
 use crate::caller::{request_info, require};
 use crate::cookies::{Cookies, from_here};
 use crate::login_page::{LoginForm, Place, Shown, safe_target};
@@ -90,14 +89,9 @@ pub(crate) fn session_cookie(req: &HttpRequest) -> Option<SecretString> {
     req.cookie(SESSION).map(|cookie| SecretString::from(cookie.value().to_owned()))
 }
 
-/// For this tenant's paths alone, since the name is not: other tenants may be on the same host.
 fn new_session_cookie(req: &HttpRequest, place: &Place, value: &str, lasts: i64) -> Cookie<'static> {
-    let path = match req.extensions().get::<MappedHost>() {
-        Some(_) => "/".to_owned(),
-        None => place.base.clone(),
-    };
     Cookie::build(SESSION, value.to_owned())
-        .path(path)
+        .path(cookie_path(req, place))
         .secure(request_info(req).https)
         .http_only(true)
         .same_site(SameSite::Lax)

@@ -294,15 +294,9 @@ async fn write_keys(
     peppers: &BTreeMap<i16, String>,
     sink: &mut impl Sink,
 ) -> Result<(), Failure> {
-    let mut keys: Vec<ApiKey> = Vec::new();
-    let mut after = None;
-    loop {
-        let page = scoped.list_keys(None, after.as_ref(), PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id.clone());
-        keys.extend(page.into_iter().filter(|key| is_owned(key.owner)));
-    }
-    keys.extend(scoped.revoked_keys().await?.into_iter().filter(|key| is_owned(key.owner)));
+    let mut keys = scoped.all_keys().await?;
+    keys.retain(|key| is_owned(key.owner));
+    // As bytes are ordered, whatever the database's language is.
     keys.sort_by(|a, b| a.id.cmp(&b.id));
     for page in keys.chunks(usize::from(PAGE)) {
         let living = page.iter().filter(|key| !matches!(key.status, KeyStatus::Revoked(_)));
